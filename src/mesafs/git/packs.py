@@ -1,0 +1,77 @@
+"""Writing a git pack in pure Python: whole objects, no deltas.
+
+Source: gitformat-pack(5). A pack is streamed to a file as objects are added, so memory stays flat;
+the header's object count is filled in at the end, and the trailing checksum is computed over the
+finished file.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from hashlib import sha1
+from typing import BinaryIO, Final
+
+OBJECT_COMMIT: Final = 1
+OBJECT_TREE: Final = 2
+OBJECT_BLOB: Final = 3
+
+_HEADER = struct.Struct(">4sII")
+_COPY_BYTES = 1 << 20
+
+
+class PackWriter:
+    """Collects objects into a pack on ``file``, which must be open for reading and writing.
+
+    Adding the same id twice keeps one. ``finish`` completes header and trailer; until then the file
+    is not a pack.
+    """
+
+    def __init__(self, file: BinaryIO, *, compression: int = 1) -> None:
+        self._file = file
+        self._compression = compression
+        self._ids: set[bytes] = set()
+        file.write(_HEADER.pack(b"PACK", 2, 0))
+        self.size_bytes = _HEADER.size
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, object_id: bytes) -> bool:
+        return object_id in self._ids
+
+    def add(self, kind: int, object_id: bytes, content: bytes | memoryview) -> None:
+        """Add an object whose id the caller has computed over ``content``."""
+        if object_id in self._ids:
+            return
+        self._ids.add(object_id)
+        record = _entry_header(kind, len(content)) + zlib.compress(content, self._compression)
+        self._file.write(record)
+        self.size_bytes += len(record)
+
+    def finish(self) -> bytes:
+        """Complete the pack and return its checksum; the file is left at its end."""
+        file = self._file
+        file.seek(0)
+        file.write(_HEADER.pack(b"PACK", 2, len(self._ids)))
+        file.seek(0)
+        digest = sha1(usedforsecurity=False)
+        while chunk := file.read(_COPY_BYTES):
+            digest.update(chunk)
+        file.write(digest.digest())
+        file.flush()
+        self.size_bytes += 20
+        return digest.digest()
+
+
+def _entry_header(kind: int, size: int) -> bytes:
+    """Type and size: four bits of size in the first byte, seven in each that follows."""
+    byte = kind << 4 | size & 15
+    size >>= 4
+    out = bytearray()
+    while size:
+        out.append(byte | 0x80)
+        byte = size & 0x7F
+        size >>= 7
+    out.append(byte)
+    return bytes(out)
