@@ -1,0 +1,1 @@
+"""What several test folders share. ``from support.polling import poll`` and the like."""
