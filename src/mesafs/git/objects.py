@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import sha1
 
-from mesafs.base.errors import Corrupt
-from mesafs.model.ids import BlobId, CommitId, TreeId
+from mesafs.base.errors import Corrupt, Invalid
+from mesafs.model.ids import BlobId, CommitId, TreeId, parse_change_id
 from mesafs.model.objects import MODE_TREE, Commit, Signature, TreeEntry
 
 
@@ -83,3 +83,56 @@ def signature_line(who: Signature) -> bytes:
     sign = "-" if who.offset_minutes < 0 else "+"
     hours, minutes = divmod(abs(who.offset_minutes), 60)
     return f"{who.name} <{who.email}> {who.seconds} {sign}{hours:02d}{minutes:02d}".encode()
+
+
+def parse_commit(content: bytes) -> Commit:
+    """A commit object as a value. Text that is not UTF-8 is read with replacement characters."""
+    head, _, message = content.partition(b"\n\n")
+    headers: list[tuple[bytes, bytes]] = []
+    for line in head.split(b"\n"):
+        if line.startswith(b" ") and headers:
+            key, value = headers[-1]
+            headers[-1] = (key, value + b"\n" + line[1:])
+        else:
+            key, _, value = line.partition(b" ")
+            headers.append((key, value))
+    try:
+        fields = dict(headers)
+        change = fields.get(b"change-id")
+        return Commit(
+            tree=TreeId(bytes.fromhex(fields[b"tree"].decode())),
+            parents=tuple(
+                CommitId(bytes.fromhex(value.decode()))
+                for key, value in headers
+                if key == b"parent"
+            ),
+            author=_signature(fields[b"author"]),
+            committer=_signature(fields[b"committer"]),
+            message=message.decode("utf-8", "replace"),
+            change_id=None
+            if change is None
+            else parse_change_id(change.decode("ascii", "replace")),
+            extra=tuple((key, value) for key, value in headers if key not in _COMMIT_HEADERS),
+        )
+    except (KeyError, ValueError, Invalid):
+        raise MalformedObject(
+            "a commit object lacks a header or has one that is malformed"
+        ) from None
+
+
+_COMMIT_HEADERS = frozenset({b"tree", b"parent", b"author", b"committer", b"change-id"})
+
+
+def _signature(line: bytes) -> Signature:
+    who, _, when = line.rpartition(b"> ")
+    name, _, email = who.partition(b"<")
+    seconds, _, offset = when.decode().partition(" ")
+    sign = -1 if offset.startswith("-") else 1
+    zone = int(offset.lstrip("+-") or "0")
+    minutes = sign * (zone // 100 * 60 + zone % 100)
+    return Signature(
+        name.decode("utf-8", "replace").strip(),
+        email.decode("utf-8", "replace"),
+        int(seconds),
+        minutes,
+    )

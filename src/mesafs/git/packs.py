@@ -31,6 +31,8 @@ class PackWriter:
         self._file = file
         self._compression = compression
         self._ids: set[bytes] = set()
+        #: Id, offset and CRC-32 of each object's record, in the order added: what an index needs.
+        self.records: list[tuple[bytes, int, int]] = []
         file.write(_HEADER.pack(b"PACK", 2, 0))
         self.size_bytes = _HEADER.size
 
@@ -46,6 +48,7 @@ class PackWriter:
             return
         self._ids.add(object_id)
         record = _entry_header(kind, len(content)) + zlib.compress(content, self._compression)
+        self.records.append((object_id, self.size_bytes, zlib.crc32(record)))
         self._file.write(record)
         self.size_bytes += len(record)
 
