@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from hashlib import sha1
 from typing import BinaryIO, Final
 
@@ -51,6 +52,22 @@ class PackWriter:
         self.records.append((object_id, self.size_bytes, zlib.crc32(record)))
         self._file.write(record)
         self.size_bytes += len(record)
+
+    def add_stream(
+        self, kind: int, object_id: bytes, size: int, read: Callable[[int], bytes]
+    ) -> None:
+        """Add a large object piece by piece. ``read(n)`` gives its ``size`` bytes, none at the end."""
+        if object_id in self._ids:
+            return
+        self._ids.add(object_id)
+        before = self._file.tell()
+        self._file.write(_entry_header(kind, size))
+        deflate = zlib.compressobj(self._compression)
+        while size > 0 and (chunk := read(min(size, _COPY_BYTES))):
+            self._file.write(deflate.compress(chunk))
+            size -= len(chunk)
+        self._file.write(deflate.flush())
+        self.size_bytes += self._file.tell() - before
 
     def finish(self) -> bytes:
         """Complete the pack and return its checksum; the file is left at its end."""

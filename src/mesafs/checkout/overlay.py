@@ -1,0 +1,87 @@
+"""Where the bytes of materialised files live: one file for each inode.
+
+A file's bytes are under the inode's number, not under its path, so renaming a file or a directory
+moves nothing here, and an unlinked file keeps its bytes while somebody has it open.
+
+Invariant: a name without the suffix ``.new`` holds whole content. A file that is filled from an
+object is staged under that suffix and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from mesafs.base.files import Files
+
+_COPY_BYTES = 1 << 20
+
+
+class Overlay:
+    """The folder of materialised content of one checkout."""
+
+    def __init__(self, folder: str, *, files: Files) -> None:
+        self._folder = folder
+        self._files = files
+        self._made = 0  # names made so far, and how many of them are known to be durable
+        self._durable = 0
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+
+    def path(self, ino: int) -> str:
+        return f"{self._folder}/{ino:x}"
+
+    def create(self, ino: int) -> int:
+        """A new, empty file, open for reading and writing."""
+        self._files.reached("overlay.stage")
+        self._made += 1
+        return os.open(
+            f"{self._folder}/{ino:x}",
+            os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
+            0o600,
+        )
+
+    def open(self, ino: int, flags: int) -> int:
+        """Open existing content; ``flags`` are access mode and O_TRUNC, others are the caller's affair."""
+        return os.open(f"{self._folder}/{ino:x}", flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def fill(self, ino: int, source: int, size: int, mtime_ns: int) -> None:
+        """Materialise ``size`` bytes of the descriptor ``source``, keeping the file's time."""
+        target = f"{self._folder}/{ino:x}"
+        staged = f"{target}.new"
+        self._files.reached("overlay.stage")
+        fd = os.open(
+            staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
+        try:
+            offset = 0
+            while offset < size:
+                copied = os.copy_file_range(source, fd, min(size - offset, 1 << 30), offset, offset)
+                if copied == 0:
+                    raise OSError(5, "the cached object is shorter than its size")
+                offset += copied
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+        except BaseException:
+            os.unlink(staged)
+            raise
+        finally:
+            os.close(fd)
+        self._files.rename("overlay.publish", staged, target)
+        self._made += 1
+
+    def remove(self, ino: int) -> None:
+        self._files.unlink("overlay.remove", f"{self._folder}/{ino:x}")
+
+    def sync_directory(self) -> None:
+        """Make the names of all content durable, if any is not."""
+        made = self._made
+        if made != self._durable:
+            self._files.sync_directory("overlay.dirsync", self._folder)
+            self._durable = made
+
+    def inodes(self) -> Iterator[int]:
+        """Numbers of all content here; what a crash left half staged is removed on the way."""
+        for entry in os.scandir(self._folder):
+            if entry.name.endswith(".new"):
+                os.unlink(entry.path)
+            else:
+                yield int(entry.name, 16)
