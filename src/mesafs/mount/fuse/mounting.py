@@ -326,7 +326,7 @@ def check_mount_point(target: Path, *, create: bool = True) -> Path:
     ``~``, ``..`` and links in its parents are resolved; the last name itself must not be a link.
     """
     target = target.expanduser()
-    if target.is_symlink():
+    if os.path.islink(target):  # not Path's, which raises on a dead mount
         raise BadMountPoint(
             f"mount point {target} is a symbolic link",
             hint=f"name the directory itself: {os.path.realpath(target)}",
@@ -353,6 +353,8 @@ _CHOOSE = "choose an empty directory, for example `--mount-point ~/mesa/mnt`"
 
 
 def _make(target: Path) -> None:
+    if find(target) is not None:
+        return
     try:
         target.mkdir(mode=0o755, parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -361,7 +363,7 @@ def _make(target: Path) -> None:
         ) from None
     except NotADirectoryError as error:
         raise BadMountPoint(
-            f"mount point {error.filename}: a parent is no directory", hint=_CHOOSE
+            f"mount point {error.filename}: a parent is not a directory", hint=_CHOOSE
         ) from None
     except PermissionError:
         raise BadMountPoint(
