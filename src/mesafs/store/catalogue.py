@@ -128,6 +128,12 @@ class Catalogue:
         result: T = request.outcome.result()
         return result
 
+    def mutate_later(self, fn: Callable[[Connection], None]) -> None:
+        """Run ``fn`` soon, for notes that nobody waits for and that a crash may lose."""
+        with self._closing:
+            if not self._closed:
+                self._requests.put(_Request(fn))
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection on one snapshot, for reading only."""

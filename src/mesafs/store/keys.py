@@ -14,13 +14,16 @@ from mesafs.store.schema import api_keys
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """``repositories`` None means every repository of the organisation."""
+    """``repositories`` None means every repository of the organisation.
+
+    ``scope_names`` are as they were asked for; ``scopes`` is all that they grant.
+    """
 
     id: ApiKeyId
     organisation: OrganisationId
     name: str | None
     sealed_secret: bytes = field(repr=False)
-    scopes: Scopes
+    scope_names: tuple[str, ...]
     repositories: frozenset[RepositoryId] | None
     tags: dict[str, str]
     metadata: dict[str, Any] | None
@@ -28,6 +31,10 @@ class KeyRow:
     expires_ns: int | None
     revoked_ns: int | None
     last_used_ns: int | None
+
+    @property
+    def scopes(self) -> Scopes:
+        return parse_requested(self.scope_names)
 
     def usable(self, now_ns: int) -> bool:
         return self.revoked_ns is None and (self.expires_ns is None or now_ns < self.expires_ns)
@@ -41,7 +48,7 @@ def create(connection: Connection, row: KeyRow, *, lookup: str) -> None:
             name=row.name,
             lookup=lookup,
             sealed_secret=row.sealed_secret,
-            scopes=names(row.scopes),
+            scopes=list(row.scope_names),
             repository_ids=None if row.repositories is None else sorted(row.repositories),
             tags=row.tags,
             metadata=row.metadata,
@@ -151,7 +158,7 @@ def _row(row: Row[Any]) -> KeyRow:
         organisation=OrganisationId(row.org_id),
         name=row.name,
         sealed_secret=row.sealed_secret,
-        scopes=parse_requested(row.scopes),
+        scope_names=tuple(row.scopes),
         repositories=None
         if listed is None
         else frozenset(RepositoryId(repository) for repository in listed),
