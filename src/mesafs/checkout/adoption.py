@@ -66,12 +66,17 @@ def begin_generation(checkout: Checkout) -> None:
         checkout.journal.append(checkout.base.encode())
         return
     successor = checkout.journal.next_generation(checkout.identity, iter(records))
+    successor.relieve = checkout.journal.relieve
     checkout.journal.close()
     checkout.journal = successor
 
 
 def demote(checkout: Checkout, snapshot: Snapshot) -> None:
-    """Move published small files that nobody has open from the overlay to the cache."""
+    """Move published small files that nobody has open from the overlay to the cache.
+
+    The journal on stable storage says already that they are published, so one that recovery misses
+    in the overlay is an object like any other.
+    """
     files = list(snapshot.files)
     while files:
         batch, files = files[:_DEMOTE_AT_ONCE], files[_DEMOTE_AT_ONCE:]
@@ -97,9 +102,6 @@ def demote(checkout: Checkout, snapshot: Snapshot) -> None:
                 checkout.materialised.pop(node.ino, None)
                 checkout.unremembered.pop(node.ino, None)
             checkout.attributes.remember(remembered)
-    with checkout.lock:
-        begin_generation(checkout)
-    settle(checkout)
 
 
 class _Adoption:

@@ -118,6 +118,7 @@ class Checkout:
         #: Called for each open handle of a file whose bytes moved to the overlay.
         self.on_materialised: Callable[[Node], None] = lambda node: None
         self.root = self._make_root()
+        journal.relieve = cache.give_up
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -207,13 +208,7 @@ class Checkout:
         if truncate:
             os.close(self.overlay.create(node.ino))
         else:
-            view = node.view or node.oid
-            assert view is not None, "a file is materialised or has an object"
-            source = self._open_blob(node, BlobId(view))
-            try:
-                self.overlay.fill(node.ino, source, node.size, node.mtime_ns)
-            finally:
-                os.close(source)
+            self._fill_overlay(node)
         try:
             if node.parent is not None:
                 self.journal.append(
@@ -231,9 +226,22 @@ class Checkout:
             self.on_materialised(node)
         self._changed_file(node)
 
+    def _fill_overlay(self, node: Node) -> None:
+        view = node.view or node.oid
+        assert view is not None, "a file is materialised or has an object"
+        source = self._open_blob(node, BlobId(view))
+        try:
+            self.overlay.fill(node.ino, source, node.size, node.mtime_ns)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self.cache.give_up():
+                raise
+            self.overlay.fill(node.ino, source, node.size, node.mtime_ns)
+        finally:
+            os.close(source)
+
     def truncate(self, node: Node, size: int) -> None:
         """Set a file's length."""
-        self.check_writable()
+        self.check_allowed()
         self.materialise(node, truncate=size == 0)
         os.truncate(self.overlay.path(node.ino), size)
         self._changed_file(node)
@@ -327,7 +335,7 @@ class Checkout:
 
     def unlink(self, parent: Node, name: bytes) -> Node:
         """Remove a name of something that is not a directory."""
-        self.check_writable()
+        self.check_allowed()
         node = self.children(parent).get(name)
         if node is None:
             raise refused(errno.ENOENT)
@@ -338,7 +346,7 @@ class Checkout:
         return node
 
     def rmdir(self, parent: Node, name: bytes) -> Node:
-        self.check_writable()
+        self.check_allowed()
         node = self.children(parent).get(name)
         if node is None:
             raise refused(errno.ENOENT)
@@ -352,7 +360,7 @@ class Checkout:
 
     def rename(self, parent: Node, name: bytes, target: Node, new: bytes, flags: int = 0) -> None:
         """Move a name as the kernel does; ``flags`` may be RENAME_NOREPLACE or RENAME_EXCHANGE."""
-        self.check_writable()
+        self.check_allowed()
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
             raise refused(errno.EINVAL)
         node = self.children(parent).get(name)
@@ -375,7 +383,7 @@ class Checkout:
 
     def set_mode(self, node: Node, mode: int) -> None:
         """Permission bits; git keeps the owner's executable bit of a file. Set-id bits never stay."""
-        self.check_writable()
+        self.check_allowed()
         mode = node.mode & ~0o7777 | mode & 0o777
         if mode == node.mode or node.parent is None:
             node.mode = mode
@@ -383,13 +391,13 @@ class Checkout:
         self.journal.append(b"a\0%s\0%d\0-1" % (node.path(), mode))
         before = node.git_mode
         node.mode = mode
-        if node.git_mode != before and node.parent is not None and not node.local:
+        if node.git_mode != before and not node.local:
             mark_edited(node.parent)
             self.on_edit()
         self.remember(node)
 
     def set_mtime(self, node: Node, mtime_ns: int) -> None:
-        self.check_writable()
+        self.check_allowed()
         if node.materialised:
             os.utime(self.overlay.path(node.ino), ns=(mtime_ns, mtime_ns))
             return
@@ -515,11 +523,15 @@ class Checkout:
 
     # -- checks ---------------------------------------------------------------------------------
 
-    def check_writable(self) -> None:
+    def check_allowed(self) -> None:
+        """Whether edits are taken at all; what frees space is taken even when the limit is reached."""
         if self.refuse_writes:
             raise refused(self.refuse_writes)
         if self.read_only:
             raise refused(errno.EROFS)
+
+    def check_writable(self) -> None:
+        self.check_allowed()
         if self.used_bytes + self.journal.size_bytes > self.limit_bytes:
             raise refused(errno.ENOSPC)
 

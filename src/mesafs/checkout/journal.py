@@ -14,10 +14,12 @@ A payload is a kind and fields, separated by NUL, which no name holds.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +30,7 @@ FORMAT = b"1"
 _FRAME: Final = struct.Struct("<2sIQI")
 _MAGIC: Final = b"mJ"
 _MAX_PAYLOAD: Final = 1 << 24
+_BALLAST_BYTES: Final = 256 << 10
 
 HEADER = b"H"
 BASE = b"B"
@@ -90,6 +93,8 @@ class Journal:
         self._number = number
         self._files = files
         self._settled = False
+        #: Frees space on the disk when it is full; returns how many bytes.
+        self.relieve: Callable[[], int] = lambda: 0
         self.size_bytes = os.fstat(fd).st_size
 
     @property
@@ -109,9 +114,45 @@ class Journal:
         """Record an edit; when this returns it survives the death of this process."""
         number = self._number + 1
         frame = _FRAME.pack(_MAGIC, len(payload), number, zlib.crc32(payload, number & 0xFFFFFFFF))
-        self._files.append("journal.append", self._fd, frame + payload)
+        try:
+            self._files.append("journal.append", self._fd, frame + payload)
+        except OSError as error:
+            self._append_again(frame + payload, error)
         self._number = number
         self.size_bytes += len(frame) + len(payload)
+
+    def _append_again(self, record: bytes, error: OSError) -> None:
+        """Take back what a failed append left, free space, and try once more."""
+        os.ftruncate(self._fd, self.size_bytes)
+        if error.errno != errno.ENOSPC or not (self.relieve() or self._drop_ballast()):
+            raise error
+        try:
+            self._files.append("journal.append", self._fd, record)
+        except OSError:
+            os.ftruncate(self._fd, self.size_bytes)
+            raise
+
+    def _drop_ballast(self) -> bool:
+        """Give up the space that was kept for the edits that free space."""
+        try:
+            os.unlink(f"{self._directory}/ballast")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _make_ballast(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk: the next settle tries again
+            fd = os.open(
+                f"{self._directory}/ballast",
+                os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
+                0o600,
+            )
+            try:
+                os.posix_fallocate(fd, 0, _BALLAST_BYTES)
+            except OSError:
+                os.unlink(f"{self._directory}/ballast")
+            finally:
+                os.close(fd)
 
     def sync_point(self) -> SyncPoint:
         """What to flush, outside the lock, so that all records until now survive a power cut."""
@@ -164,6 +205,7 @@ class Journal:
         self._files.sync("journal.sync", self._fd)
         self._files.sync_directory("journal.dirsync", self._directory)
         self._settled = True
+        self._make_ballast()
         for generation in _generations(self._directory):
             if generation < self._generation:
                 self._files.unlink("journal.release", _path(self._directory, generation))

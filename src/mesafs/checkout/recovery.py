@@ -202,9 +202,7 @@ class _Replay:
                 node = self._attach(record[1], int(record[2]), int(record[3]))
                 node.oid = bytes.fromhex(record[4].decode())
             case b"f":
-                node = self._attach(record[1], int(record[2]), int(record[3]))
-                node.oid, node.size = bytes.fromhex(record[4].decode()), int(record[5])
-                node.mtime_ns = int(record[6])
+                self._object(record)
             case b"s" | b"L":
                 node = self._attach(record[1], int(record[2]), S_IFLNK | 0o777)
                 checkout.set_target(node, record[3])
@@ -237,6 +235,11 @@ class _Replay:
         node.oid = oid or None
         self._in_overlay(node)
 
+    def _object(self, record: Record) -> None:
+        node = self._attach(record[1], int(record[2]), int(record[3]))
+        node.oid, node.size = bytes.fromhex(record[4].decode()), int(record[5])
+        node.mtime_ns = int(record[6])
+
     def _mark(self, path: bytes, ino: int) -> None:
         parent, name = self._parent(path)
         node = self._child(parent, name)
@@ -254,8 +257,11 @@ class _Replay:
     def _in_overlay(self, node: Node) -> None:
         checkout = self._checkout
         node.materialised = True
+        if node in self._ghosts:
+            self._ghosts.remove(node)
         checkout.materialised[node.ino] = node
-        if not node.local:
+        if node.parent is not None and not node.local:
+            mark_edited(node.parent)
             checkout.edited_files[node.ino] = node
 
     def _attach(self, path: bytes, ino: int, mode: int) -> Node:

@@ -79,7 +79,15 @@ def _child(
             yield b"W\0" + path
         # An object that the server may lack is not named: the next snapshot must send it again.
         oid = b"" if child.oid in checkout.unsent else (child.oid or b"").hex().encode()
-        yield b"F\0%s\0%d\0%d\0%s" % (path, child.ino, child.mode, oid)
+        mtime_ns = child.published[0] if child.published is not None else 0
+        yield b"F\0%s\0%d\0%d\0%s\0%d\0%d" % (
+            path,
+            child.ino,
+            child.mode,
+            oid,
+            child.size,
+            mtime_ns,
+        )
         return
     if same:
         return

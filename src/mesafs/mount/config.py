@@ -1,12 +1,11 @@
 """Where a mount keeps what: settings of the client turned into the folders of a daemon.
 
-The environment is read here and handed on; a daemon gets none of it but what ``child_environment``
+The environment is an argument here; a daemon gets none of it but what ``child_environment``
 lets through, since an environment is readable by everyone of the same user.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,10 @@ class Places:
     logs: Path
 
 
-def environment() -> Mapping[str, str]:
-    return os.environ
-
-
-def places(environ: Mapping[str, str]) -> Places:
-    """``MESA_RUNTIME_DIR``, then ``XDG_RUNTIME_DIR``, then the state folder; never ``/tmp``."""
+def places(environ: Mapping[str, str], *, runtime: Path | None = None) -> Places:
+    """Folders of this user; for sockets the first of ``MESA_RUNTIME_DIR``, ``runtime`` (what a
+    configuration file says), ``XDG_RUNTIME_DIR``, the state folder. Never ``/tmp``.
+    """
     state_home = Path(environ.get("XDG_STATE_HOME") or "")
     if not state_home.is_absolute():
         state_home = Path(environ.get("HOME") or "~").expanduser() / ".local/state"
@@ -36,6 +33,8 @@ def places(environ: Mapping[str, str]) -> Places:
     named, session = environ.get("MESA_RUNTIME_DIR"), environ.get("XDG_RUNTIME_DIR")
     if named:
         runtime = Path.cwd() / named
+    elif runtime is not None:
+        pass
     elif session and Path(session).is_dir():
         runtime = Path(session) / "mesa"
     else:

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import select
 import signal
 import socket
 import struct
@@ -223,6 +224,27 @@ class ControlClient:
             signal.pidfd_send_signal(pidfd, number)
         finally:
             os.close(pidfd)
+
+    def kill(self) -> bool:
+        """End a daemon that does not answer any more; what it acknowledged is in its journal.
+
+        Only the process that the kernel names as the one listening on the instance's own socket.
+        False when nobody listens.
+        """
+        try:
+            with self._connected(1.0) as connection:
+                pid = _peer(connection)[0]
+                if pid != self.instance.pid:
+                    raise Conflict(f"process {pid} listens where {self.instance.pid} should")
+                pidfd = os.pidfd_open(pid)
+        except (NoDaemon, ProcessLookupError):
+            return False
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            select.select([pidfd], [], [], 5.0)
+        finally:
+            os.close(pidfd)
+        return True
 
     @contextmanager
     def _connected(self, timeout: float) -> Iterator[socket.socket]:

@@ -1,0 +1,59 @@
+"""Finding, or making, the folder of a checkout: the place where its journal waits.
+
+``<state>/<server id>/<repository id>/<checkout id>``, locked by the daemon that uses it. A checkout's
+id is drawn once and is known to the server; its folder says which mount point and bookmark it
+belongs to, so that the next mount there resumes its journal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesafs.model.ids import CheckoutId, RepositoryId
+from mesafs.mount.state_folder import StateFolder, private_folder
+
+_PLACE = "place.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a checkout shows, and where."""
+
+    server: str
+    repository: RepositoryId
+    mount_point: str
+    bookmark: str
+
+
+def open_folder(
+    state: Path, place: Place, *, fresh_id: str, ephemeral: bool
+) -> tuple[CheckoutId, StateFolder]:
+    """The locked folder of the checkout at ``place``; made under ``fresh_id`` if there is none."""
+    above = private_folder(state, place.server, place.repository)
+    wanted = {"mount_point": place.mount_point, "bookmark": place.bookmark}
+    checkout = next(
+        (entry.name for entry in os.scandir(above) if _read(Path(entry.path)) == wanted), fresh_id
+    )
+    folder = StateFolder.open(
+        state, (place.server, place.repository, checkout), ephemeral=ephemeral
+    )
+    target = folder.path / _PLACE
+    if not target.exists():
+        fd = os.open(
+            target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        try:
+            os.write(fd, json.dumps(wanted).encode())
+        finally:
+            os.close(fd)
+    return CheckoutId(checkout), folder
+
+
+def _read(folder: Path) -> object:
+    try:
+        return json.loads((folder / _PLACE).read_bytes())
+    except (OSError, ValueError):
+        return None

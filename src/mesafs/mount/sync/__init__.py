@@ -1,0 +1,1 @@
+"""Where a mount meets the server: fetching, publishing, following, and what the credential allows."""
