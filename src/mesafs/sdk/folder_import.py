@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from mesafs.base.clock import Clock
 from mesafs.base.errors import Conflict, Exhausted, Invalid
