@@ -1,13 +1,10 @@
-"""Settings of a server: from the command line first, then the environment, then defaults.
-
-The only module of the server that reads the environment.
-"""
+"""Settings of a server: from the command line first, then the environment, then defaults."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,30 +47,26 @@ class Settings:
         return f"{scheme}://{host}:{self.port}"
 
 
-def default_data_dir() -> Path:
+def data_dir_from(environ: Mapping[str, str]) -> Path:
     """``MESA_DATA_DIR``, or a folder of this user."""
-    if stated := os.environ.get("MESA_DATA_DIR"):
+    if stated := environ.get("MESA_DATA_DIR"):
         return Path(stated)
-    base = os.environ.get("XDG_DATA_HOME")
+    base = environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "mesa" / "server"
 
 
-def organisation_from_environment() -> str | None:
-    return os.environ.get("MESA_ORG") or None
-
-
-def server_secret_file_from_environment() -> Path | None:
-    stated = os.environ.get("MESA_SERVER_SECRET_FILE")
+def server_secret_file_from(environ: Mapping[str, str]) -> Path | None:
+    stated = environ.get("MESA_SERVER_SECRET_FILE")
     return Path(stated) if stated else None
 
 
-def files_from_environment() -> Files:
+def files_from(environ: Mapping[str, str]) -> Files:
     """The real disk; or, where ``MESA_FAULT`` asks for it, one that fails as a test has planned."""
-    if not (os.environ.get("MESA_FAULT") or os.environ.get("MESA_FAULT_LOG")):
+    if not (environ.get("MESA_FAULT") or environ.get("MESA_FAULT_LOG")):
         return Files()
     # Loaded by name: what ships to be tested with is no part of a server.
     faults = importlib.import_module("mesafs.testing.faults")
-    made: Files = faults.files(os.environ)
+    made: Files = faults.files(environ)
     return made
 
 
