@@ -178,8 +178,8 @@ def _renamed(files: list[tuple[bytes, TreeEntry | None, TreeEntry | None]]) -> l
         if path in moved:
             continue
         if path in origins:
-            old_path, old = origins[path]
-            entries.append(FileDiff(path, "renamed", old, new, old_path, 0, None, ()))
+            old_path, was = origins[path]
+            entries.append(FileDiff(path, "renamed", was, new, old_path, 0, None, ()))
         else:
             status: Status = "added" if old is None else "deleted" if new is None else "modified"
             entries.append(FileDiff(path, status, old, new, None, 0, None, ()))
