@@ -24,7 +24,7 @@ def test_folders_are_made_private_whatever_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
 
-    while made != tmp_path / "state":
+    while made != tmp_path:
         assert made.stat().st_mode & 0o777 == 0o700
         made = made.parent
 
@@ -44,7 +44,7 @@ def test_a_folder_open_to_others_is_refused_with_the_remedy(tmp_path: Path) -> N
     (tmp_path / "mesa").mkdir()
     (tmp_path / "mesa").chmod(0o777)
 
-    with pytest.raises(UnsafeFolder, match="written by others") as caught:
+    with pytest.raises(UnsafeFolder, match="open to others") as caught:
         private_folder(tmp_path / "mesa", "srv")
 
     assert "chmod 700" in str(caught.value.hint)
@@ -57,6 +57,14 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path / "mesa", 65534, 65534)
 
     with pytest.raises(UnsafeFolder, match="belongs to user 65534"):
+        private_folder(tmp_path / "mesa", "srv")
+
+
+def test_a_folder_that_others_may_enter_is_refused_below_the_base(tmp_path: Path) -> None:
+    (tmp_path / "mesa" / "srv").mkdir(parents=True, mode=0o755)
+    (tmp_path / "mesa" / "srv").chmod(0o755)
+
+    with pytest.raises(UnsafeFolder, match="open to others"):
         private_folder(tmp_path / "mesa", "srv")
 
 

@@ -13,7 +13,6 @@ import fcntl
 import os
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,22 +39,22 @@ class NotDurable(Invalid):
 def private_folder(base: Path, *parts: str) -> Path:
     """Make ``base/parts...`` with mode 0700 where missing, check each folder, return the last.
 
+    Nobody else may write ``base`` or as much as enter a folder below it.
     ``base`` itself may contain links (a home directory often does) but its real parents must be
     writable by nobody but root and this user.
     """
     base = Path(os.path.realpath(base))
     _check_parents(base)
     _make(base)
-    fd = _open_checked(base, None, base)
+    fd = _open_checked(base, None, base, closed_to=0o022)
     path = base
     try:
         for part in parts:
             if part in ("", ".", "..") or "/" in part:
                 raise Invalid(f"{part!r} is not the name of a folder")
             path /= part
-            with suppress(FileExistsError):
-                _made(path, lambda name=part, at=fd: os.mkdir(name, 0o700, dir_fd=at))
-            inner = _open_checked(part, fd, path)
+            _create(part, fd, path)
+            inner = _open_checked(part, fd, path, closed_to=0o077)
             os.close(fd)
             fd = inner
     finally:
@@ -64,17 +63,17 @@ def private_folder(base: Path, *parts: str) -> Path:
 
 
 def _make(path: Path) -> None:
+    """``path`` and what is missing above it, each 0700 whatever the umask is."""
     if not path.is_dir():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            _made(path, lambda: path.mkdir(mode=0o700))
+        _make(path.parent)
+        _create(path, None, path)
 
 
-def _made(path: Path, make: object) -> None:
+def _create(name: str | Path, at: int | None, path: Path) -> None:
     try:
-        make()  # type: ignore[operator]
+        os.mkdir(name, 0o700, dir_fd=at)
     except FileExistsError:
-        raise
+        return  # what it is, is looked at when it is opened
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Exhausted(f"{path} cannot be created: the disk is full") from None
@@ -84,7 +83,7 @@ def _made(path: Path, make: object) -> None:
         ) from None
 
 
-def _open_checked(name: str | Path, at: int | None, path: Path) -> int:
+def _open_checked(name: str | Path, at: int | None, path: Path, *, closed_to: int) -> int:
     try:
         fd = os.open(name, _DIRECTORY, dir_fd=at)
     except OSError as error:
@@ -94,22 +93,22 @@ def _open_checked(name: str | Path, at: int | None, path: Path) -> int:
             ) from None
         raise UnsafeFolder(f"{path} cannot be opened: {error.strerror}") from None
     try:
-        _check(os.fstat(fd), path)
+        _check(os.fstat(fd), path, closed_to)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def _check(status: os.stat_result, path: Path) -> None:
+def _check(status: os.stat_result, path: Path, closed_to: int) -> None:
     if status.st_uid != os.geteuid():
         raise UnsafeFolder(
             f"{path} belongs to user {status.st_uid}",
             hint="set XDG_STATE_HOME (or MESA_RUNTIME_DIR) to a folder of your own",
         )
-    if status.st_mode & 0o022:
+    if status.st_mode & closed_to:
         raise UnsafeFolder(
-            f"{path} may be written by others (mode {stat.S_IMODE(status.st_mode):04o})",
+            f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
             hint=f"look at what is in it, then: `chmod 700 {path}`",
         )
 
