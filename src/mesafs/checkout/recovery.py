@@ -189,9 +189,12 @@ class _Replay:
             case b"c":
                 self._file(record[1], int(record[2]), stat.S_IFREG | int(record[3]), b"")
             case b"F":
-                self._file(
-                    record[1], int(record[2]), int(record[3]), bytes.fromhex(record[4].decode())
-                )
+                oid = bytes.fromhex(record[4].decode())
+                if oid and not os.path.exists(checkout.overlay.path(int(record[2]))):
+                    # Published since, and moved to the cache: an object like any other.
+                    self._object(record)
+                else:
+                    self._file(record[1], int(record[2]), int(record[3]), oid)
             case b"M":
                 self._mark(record[1], int(record[2]))
             case b"k" | b"D":

@@ -124,7 +124,7 @@ def _hash(checkout: Checkout, node: Node, add: AddObject) -> HashedFile | None:
             return None  # it keeps growing: the next snapshot has it
         if oid != node.oid or oid in checkout.unsent or not _is_known(node):
             add(OBJECT_BLOB, oid, content if content is not None else (fd, before[2]))
-        racy = checkout.clock.now_ns() - before[0] < _RACY_NS or before != after
+        racy = checkout.clock.now_ns() - max(before[:2]) < _RACY_NS or before != after
         return HashedFile(node, oid, before[2], before, racy)
     finally:
         os.close(fd)

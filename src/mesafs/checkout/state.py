@@ -35,7 +35,8 @@ def describe(checkout: Checkout) -> Iterator[bytes]:
             while above is not None and above.ino not in visit:
                 visit.add(above.ino)
                 above = above.parent
-    yield from _directory(checkout, checkout.root, b"", checkout.base.tree, visit)
+    if checkout.root.children is not None:  # else nobody has looked, let alone edited
+        yield from _directory(checkout, checkout.root, b"", checkout.base.tree, visit)
 
 
 def _directory(

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesafs.base.clock import Clock
 from mesafs.model.ids import CheckoutId, RepositoryId
-from mesafs.mount.state_folder import StateFolder, private_folder
+from mesafs.mount.state_folder import FolderInUse, StateFolder, private_folder
 
 _PLACE = "place.json"
+#: A daemon that was just unmounted may still be on its way out.
+_ENDING_DAEMON_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Place:
 
 
 def open_folder(
-    state: Path, place: Place, *, fresh_id: str, ephemeral: bool
+    state: Path, place: Place, *, fresh_id: str, ephemeral: bool, clock: Clock
 ) -> tuple[CheckoutId, StateFolder]:
     """The locked folder of the checkout at ``place``; made under ``fresh_id`` if there is none."""
     above = private_folder(state, place.server, place.repository)
@@ -37,9 +41,8 @@ def open_folder(
     checkout = next(
         (entry.name for entry in os.scandir(above) if _read(Path(entry.path)) == wanted), fresh_id
     )
-    folder = StateFolder.open(
-        state, (place.server, place.repository, checkout), ephemeral=ephemeral
-    )
+    parts = (place.server, place.repository, checkout)
+    folder = _locked(state, parts, ephemeral=ephemeral, clock=clock)
     target = folder.path / _PLACE
     if not target.exists():
         fd = os.open(
@@ -57,3 +60,14 @@ def _read(folder: Path) -> object:
         return json.loads((folder / _PLACE).read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def _locked(state: Path, parts: tuple[str, ...], *, ephemeral: bool, clock: Clock) -> StateFolder:
+    deadline = clock.monotonic() + _ENDING_DAEMON_SECONDS
+    while True:
+        try:
+            return StateFolder.open(state, parts, ephemeral=ephemeral)
+        except FolderInUse:
+            if clock.monotonic() > deadline:
+                raise
+            clock.wait(threading.Event(), 0.05)

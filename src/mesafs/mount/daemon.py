@@ -88,7 +88,6 @@ class MountSettings:
     edits_max_bytes: int = 10 << 30
     ephemeral: bool = False
     passthrough: bool = True
-    fault: str | None = None
 
 
 def main(settings: dict[str, Any], report: Report) -> int:
@@ -125,7 +124,7 @@ class Daemon:
         self._names: dict[RepositoryId, str] = {}
         self._mounted = False
         self._session: Session | None = None
-        self._exit_status = 0
+        self._last_words = True  # whether to publish once more on the way out
         self._inodes = Inodes(made_ns=clock.now_ns())
         self._invalidations = KernelInvalidations()
         self._access = Access(self._inodes, grace=self._is_lenient())
@@ -200,7 +199,11 @@ class Daemon:
         settings = self._settings
         place = Place(resolved.server, state.repository, settings.mount_point, state.bookmark)
         checkout_id, folder = open_folder(
-            Path(settings.state), place, fresh_id=secrets.token_hex(8), ephemeral=settings.ephemeral
+            Path(settings.state),
+            place,
+            fresh_id=secrets.token_hex(8),
+            ephemeral=settings.ephemeral,
+            clock=self._clock,
         )
         self._folders.append(folder)
         objects = RemoteObjects(self._server, state.repository)
@@ -312,7 +315,7 @@ class Daemon:
 
     def _end(self) -> int:
         self._renewal.stop()
-        status = self._publish_all(LAST_PUBLISH_SECONDS)
+        status = self._publish_all(LAST_PUBLISH_SECONDS) if self._last_words else 0
         if self._mounted:
             mounting.unmount(Path(self._settings.mount_point), lazy=True)
         self._subscriber.stop()
@@ -324,7 +327,7 @@ class Daemon:
         self._control.close()
         for folder in self._folders:
             folder.close()
-        return status or self._exit_status
+        return status
 
     def _publish_all(self, seconds: float) -> int:
         for worker in self._workers.values():
@@ -412,14 +415,17 @@ class Daemon:
 
     def _sync(self, arguments: dict[str, Any]) -> dict[str, Any]:
         seconds = float(arguments.get("timeout") or 60.0)
-        wanted = arguments.get("repository")
-        found = [w for w in self._workers.values() if wanted in (None, w.name)]
-        if not found:
-            raise NotFound(f"{wanted} is not mounted here")
+        found = self._meant(arguments.get("path"))
         for worker in found:
             self._require_credential(worker)
             worker.sync(seconds=seconds)
         return {"published": [worker.name for worker in found]}
+
+    def _meant(self, path: object) -> list[Worker]:
+        """The repository that a path is in; all of them for the mount point itself."""
+        below = os.path.relpath(str(path), self._settings.mount_point) if path else "."
+        place = "/".join(below.split("/")[:2])
+        return [w for w in self._workers.values() if w.name == place] or [*self._workers.values()]
 
     def _require_credential(self, worker: Worker) -> None:
         if self._access.state is not CredentialState.VALID and worker.unpublished():
@@ -441,15 +447,11 @@ class Daemon:
                 worker.sync(seconds=seconds)
             except MesaError as error:
                 kept = error
-        if kept is not None and kept.kind is ErrorKind.INVALID:
-            raise Invalid(kept.message, hint=kept.hint)
+        self._last_words = kept is None
         self._stop.set()
-        return {
-            "pid": os.getpid(),
-            "kept": None if kept is None else kept.message,
-            "hint": None if kept is None else kept.hint,
-            "kind": None if kept is None else kept.kind.value,
-        }
+        if kept is not None:
+            raise kept
+        return {"pid": os.getpid()}
 
     def _renew(self, arguments: dict[str, Any]) -> dict[str, Any]:
         credential = arguments.get("credential")
