@@ -14,17 +14,20 @@ from mesafs.server.config import Settings
 from mesafs.server.http import (
     api_keys,
     bookmarks,
+    git,
     health,
     install,
     not_implemented,
     organisations,
     repositories,
+    sync,
 )
 from mesafs.server.http.application import Application
 from mesafs.server.http.counters import Counters
 from mesafs.server.http.routing import Route, Table
 from mesafs.server.secret import server_secret
 from mesafs.server.services.principals import Principals
+from mesafs.server.services.projection import Projection
 from mesafs.store.catalogue import Catalogue
 from mesafs.store.object_stores import ObjectStores
 
@@ -65,6 +68,8 @@ def create(opened: Backing) -> Application:
 
 
 def all_routes(opened: Backing, counters: Counters) -> list[Route]:
+    principals, projection = Principals(opened), Projection(opened)
+    projection.repair()
     return [
         *health.routes(opened, counters),
         *install.routes(opened.settings),
@@ -72,5 +77,7 @@ def all_routes(opened: Backing, counters: Counters) -> list[Route]:
         *api_keys.routes(opened),
         *repositories.routes(opened),
         *bookmarks.routes(opened),
+        *sync.routes(opened, principals, projection),
+        *git.routes(opened, principals, projection),
         *not_implemented.routes(),
     ]
