@@ -58,8 +58,8 @@ _CONFIG = b"""[core]
 \tallow = true
 """
 
-_CACHED_TREES = 512
-_CACHED_TREE_ENTRIES = 5_000
+#: Entries of parsed trees that one open store keeps, some 200 bytes each.
+_CACHED_ENTRIES = 60_000
 
 
 class NoSuchObject(NotFound):
@@ -84,6 +84,7 @@ class ObjectStore:
         self._files = files
         self._odb = pygit2.Odb(str(path / "objects"))
         self._trees: OrderedDict[TreeId, list[TreeEntry]] = OrderedDict()
+        self._cached_entries = 0
         self._lock = threading.Lock()
 
     @classmethod
@@ -108,11 +109,13 @@ class ObjectStore:
                 self._trees.move_to_end(oid)
                 return found
         entries = parse_tree(self._read(pygit2.enums.ObjectType.TREE, "tree", oid))
-        if len(entries) <= _CACHED_TREE_ENTRIES:
-            with self._lock:
+        with self._lock:
+            if oid not in self._trees:
                 self._trees[oid] = entries
-                if len(self._trees) > _CACHED_TREES:
-                    self._trees.popitem(last=False)
+                self._cached_entries += len(entries) + 1
+            while self._cached_entries > _CACHED_ENTRIES:
+                _, dropped = self._trees.popitem(last=False)
+                self._cached_entries -= len(dropped) + 1
         return entries
 
     def blob(self, oid: BlobId) -> bytes:

@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mesafs.model.ids import ROOT_COMMIT, ApiKeyId, ChangeId, CommitId, TreeId, change_id_of
+from mesafs.model.ids import (
+    EMPTY_TREE,
+    ROOT_COMMIT,
+    ApiKeyId,
+    ChangeId,
+    CommitId,
+    TreeId,
+    change_id_of,
+)
 from mesafs.model.merge import Conflict
 from mesafs.model.objects import Commit, Signature
 from mesafs.store.objects import Draft
@@ -82,6 +90,6 @@ def commit_for(
         message=message,
         change_id=change,
     )
-    if not draft.tree(tree):
+    if tree == EMPTY_TREE:
         draft.add_tree(())  # git wants the empty tree to be there
     return draft.add_commit(jj_commit(draft, commit, conflicts or {}))

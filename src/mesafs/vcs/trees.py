@@ -88,11 +88,15 @@ def changed_paths(
     if old == new:
         return
     _check_depth(prefix)
-    before, after = objects.tree(old), objects.tree(new)
-    # Most names of a large directory are equal: only the others are looked at one by one.
-    left, right = set(before), set(after)
-    olds = {entry.name: entry for entry in before if entry not in right}
-    news = {entry.name: entry for entry in after if entry not in left}
+    # Most names of a large directory are equal: one pass leaves only the others.
+    olds = {entry.name: entry for entry in objects.tree(old)}
+    news: dict[bytes, TreeEntry] = {}
+    for entry in objects.tree(new):
+        there = olds.get(entry.name)
+        if there is not None and there.id == entry.id and there.mode == entry.mode:
+            del olds[entry.name]
+        else:
+            news[entry.name] = entry
     for name in sorted(olds.keys() | news.keys()):
         was, now = olds.get(name), news.get(name)
         path = (*prefix, name)
