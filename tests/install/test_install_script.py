@@ -218,8 +218,9 @@ def _as_nobody(machine) -> tuple[str, ...]:
     machine.prefix = None
     for folder in (machine.root, machine.home):
         os.chown(folder, 65534, 65534)
-    for folder in list(machine.root.parents)[:3]:  # the folders of this test run
-        folder.chmod(folder.stat().st_mode | 0o011)
+    for folder in machine.root.parents:  # the folders of this test run
+        if folder.owner() == "root" and folder.name.startswith(("pytest", "popen", "test_")):
+            folder.chmod(folder.stat().st_mode | 0o011)
     return ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
 
