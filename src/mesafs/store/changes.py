@@ -16,6 +16,9 @@ from mesafs.model.ids import ROOT_CHANGE, ChangeId, CommitId, RepositoryId, Tree
 from mesafs.model.objects import Signature
 from mesafs.store.schema import change_parents, changes, evolution
 
+#: Databases limit the parameters of one statement.
+_NAMED_AT_ONCE = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class ChangeRow:
@@ -156,12 +159,15 @@ def some(
     connection: Connection, repository: RepositoryId, wanted: Iterable[ChangeId]
 ) -> dict[ChangeId, ChangeRow]:
     """Those of ``wanted`` that exist."""
-    rows = connection.execute(
-        select(changes).where(
-            changes.c.repo_id == repository, changes.c.change_id.in_(list(wanted))
+    ids = list(wanted)
+    found: dict[ChangeId, ChangeRow] = {}
+    for at in range(0, len(ids), _NAMED_AT_ONCE):
+        query = select(changes).where(
+            changes.c.repo_id == repository, changes.c.change_id.in_(ids[at : at + _NAMED_AT_ONCE])
         )
-    )
-    return {ChangeId(row.change_id): _row(row) for row in rows}
+        for row in connection.execute(query):
+            found[ChangeId(row.change_id)] = _row(row)
+    return found
 
 
 def signature_json(who: Signature) -> dict[str, Any]:

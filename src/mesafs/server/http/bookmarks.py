@@ -12,13 +12,14 @@ from mesafs.server.http.paging import Cursors
 from mesafs.server.http.queries import Query
 from mesafs.server.http.routing import Access, Body, Call, Route
 from mesafs.server.services.bookmarks import Bookmarks
+from mesafs.server.services.projection import Projection
 from mesafs.store.bookmarks import BookmarkRow
 from mesafs.store.repositories import RepositoryRow
 from mesafs.wire.repositories import Bookmark, BookmarkPage, NewBookmark
 
 
-def routes(backing: Backing) -> list[Route]:
-    bookmarks, cursors = Bookmarks(backing), Cursors(backing)
+def routes(backing: Backing, projection: Projection) -> list[Route]:
+    bookmarks, cursors = Bookmarks(backing, projection), Cursors(backing)
 
     def list_bookmarks(call: Call) -> Response:
         query = Query(call.request.scope["query_string"])

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from starlette.responses import Response
 
 from mesafs.base.errors import HTTP_STATUS, ErrorKind, Invalid, MesaError
-from mesafs.wire.errors import NOT_IMPLEMENTED, ErrorDetail, ErrorEnvelope
+from mesafs.wire.errors import ErrorDetail, ErrorEnvelope
 
 RETRY_AFTER_SECONDS = 1
 
@@ -17,18 +17,6 @@ class NotAcceptable(Invalid):
     """The form that was asked for does not exist for this thing."""
 
     default_code: ClassVar[str | None] = "NOT_ACCEPTABLE"
-
-
-class NotImplementedHere(Invalid):
-    """An operation of the contract that this version does not have."""
-
-    default_code: ClassVar[str | None] = NOT_IMPLEMENTED
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what} is not implemented in this version",
-            hint="docs/compatibility.md lists what is",
-        )
 
 
 def status_of(error: MesaError, *, may_answer_503: bool = False) -> int:

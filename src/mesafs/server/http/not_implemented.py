@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from mesafs.server.http.errors import NotImplementedHere
 from mesafs.server.http.routing import Access, Call, Route
+from mesafs.server.unsupported import Unsupported
 
 _MISSING = (
     ("GET", "/v1/{org}/webhook-targets", "listWebhookTargets", Access.ADMIN),
@@ -34,4 +34,4 @@ def routes() -> list[Route]:
 
 
 def _refuse(call: Call) -> Response:
-    raise NotImplementedHere(call.route.operation)
+    raise Unsupported(call.route.operation)

@@ -8,18 +8,19 @@ from mesafs.base.errors import Invalid
 from mesafs.server.backing import Backing
 from mesafs.server.http.answers import answer
 from mesafs.server.http.bodies import fit
-from mesafs.server.http.errors import NotImplementedHere
 from mesafs.server.http.paging import Cursors
 from mesafs.server.http.queries import Query
 from mesafs.server.http.routing import Access, Body, Call, Route
+from mesafs.server.services.projection import Projection
 from mesafs.server.services.repositories import Repositories, Repository
+from mesafs.server.unsupported import Unsupported
 from mesafs.wire.organisations import Success
 from mesafs.wire.repositories import NewRepo, Repo, RepoPage, RepoUpdate
 from mesafs.wire.shapes import moment
 
 
-def routes(backing: Backing) -> list[Route]:
-    repositories, cursors = Repositories(backing), Cursors(backing)
+def routes(backing: Backing, projection: Projection) -> list[Route]:
+    repositories, cursors = Repositories(backing, projection), Cursors(backing)
 
     def list_repositories(call: Call) -> Response:
         query = Query(call.request.scope["query_string"])
@@ -91,7 +92,7 @@ def _without_upstream(body: object) -> object:
     if not isinstance(body, dict) or "upstream" not in body:
         return body
     if body["upstream"] is not None:
-        raise NotImplementedHere("upstream")
+        raise Unsupported("upstream")
     return {name: value for name, value in body.items() if name != "upstream"}
 
 
@@ -100,7 +101,7 @@ def _tag_filter(text: str | None) -> list[tuple[str, str]]:
     if text is None:
         return []
     if text.startswith("{"):
-        raise NotImplementedHere("the JSON form of the filter tags")
+        raise Unsupported("the JSON form of the filter tags")
     pairs = [part.partition(":") for part in text.split(",")]
     if len(pairs) > 32 or not all(colon and key for key, colon, _ in pairs):
         raise Invalid("tags must be key:value pairs separated by commas, at most 32")

@@ -13,6 +13,7 @@ from mesafs.base.errors import Conflict, Exhausted, NotFound
 from mesafs.model.ids import ROOT_CHANGE, ChangeId
 from mesafs.model.names import check_bookmark_name
 from mesafs.server.backing import Backing
+from mesafs.server.services.projection import Projection
 from mesafs.server.services.repositories import find
 from mesafs.store import bookmarks, changes, operations
 from mesafs.store.bookmarks import BookmarkRow
@@ -41,8 +42,9 @@ class NoSuchChange(NotFound):
 
 
 class Bookmarks:
-    def __init__(self, backing: Backing) -> None:
+    def __init__(self, backing: Backing, projection: Projection) -> None:
         self._backing = backing
+        self._projection = projection
 
     def list(
         self, principal: Principal, repository: str, *, glob: str | None, after: str, limit: int
@@ -101,7 +103,9 @@ class Bookmarks:
             )
             return row, BookmarkRow(row.id, name, change)
 
-        return self._backing.catalogue.mutate(create)
+        row, bookmark = self._backing.catalogue.mutate(create)
+        self._projection.project(row.id)
+        return row, bookmark
 
 
 def _refuse_taken(connection: Connection, row: RepositoryRow, name: str) -> None:

@@ -14,6 +14,7 @@ from mesafs.base.errors import Conflict, Denied, NotFound
 from mesafs.model.ids import ROOT_CHANGE, ChangeId, RepositoryId, ulid
 from mesafs.model.names import check_bookmark_name, check_repository_name
 from mesafs.server.backing import Backing
+from mesafs.server.services.projection import Projection
 from mesafs.server.services.tags import edited
 from mesafs.store import bookmarks, operations, repositories
 from mesafs.store.repositories import RepositoryRow
@@ -47,8 +48,9 @@ class Repository:
 
 
 class Repositories:
-    def __init__(self, backing: Backing) -> None:
+    def __init__(self, backing: Backing, projection: Projection) -> None:
         self._backing = backing
+        self._projection = projection
 
     def list(
         self,
@@ -133,7 +135,9 @@ class Repositories:
             )
             return Repository(row, ROOT_CHANGE)
 
-        return backing.catalogue.mutate(create)
+        made = backing.catalogue.mutate(create)
+        self._projection.project(repository)
+        return made
 
     def update(
         self,
@@ -187,7 +191,9 @@ class Repositories:
             )
             return with_head(connection, new)
 
-        return self._backing.catalogue.mutate(update)
+        updated = self._backing.catalogue.mutate(update)
+        self._projection.project(updated.row.id)
+        return updated
 
     def delete(self, principal: Principal, name: str) -> None:
         """Leave a tombstone: nothing of it is shown any more, nothing of it is removed yet."""
