@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -293,3 +294,14 @@ def test_every_public_name_can_be_had() -> None:
         assert getattr(mesafs, name) is not None
     with pytest.raises(AttributeError):
         _ = mesafs.nothing  # type: ignore[attr-defined]
+
+
+def test_threads_share_a_client_and_never_a_connection_in_use(scripted: Starter) -> None:
+    server = scripted([[json_answer({**REPO, "name": f"r{n}"})] for n in range(8)])
+    with (
+        mesafs.sync.Mesa(api_url=server.url, api_key="mesa_x", org="acme") as mesa,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        names = list(pool.map(lambda _: mesa.repos.get(repo="app").name, range(8)))
+
+    assert sorted(names) == [f"r{n}" for n in range(8)]
