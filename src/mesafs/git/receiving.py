@@ -93,6 +93,8 @@ def receive(store: ObjectStore, chunks: Iterable[bytes], files: Files) -> Receiv
         (folder / "pack").mkdir()
         name, size = _index(store.path, folder, _limited(chunks))
         pack, index = (folder / "pack" / f"pack-{name}{suffix}" for suffix in (".pack", ".idx"))
+        if pack.stat().st_size != size:
+            raise BadPack("more bytes follow the pack", hint="send one pack in one request")
         ids = ids_in(index.read_bytes())
         _judge(folder, ids, store)
         for path in (pack, index):

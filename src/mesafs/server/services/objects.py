@@ -128,7 +128,7 @@ class SyncObjects:
         total = sum(len(frame.data) for frame in frames)
         if total > MAX_ROOTS_BYTES:
             raise Exhausted("these trees are too large for one answer", hint="name fewer roots")
-        level = frames
+        level = list(frames)
         for _ in range(depth):
             below: list[_Frame] = []
             for frame in level:
