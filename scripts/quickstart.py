@@ -134,13 +134,15 @@ def tell(place: Place, story: Story, cleanup: contextlib.ExitStack, *, keep: boo
         imported = bookmark(admin)
         facts.append(f"change {imported[:8]}")
 
-    with story.step("sign a token for one hour, with no network") as facts:
+    with story.step("make an API key that may read and write") as facts:
         key = admin.api_keys.create(name="quickstart", scopes=["read", "write"])
+        facts.append(key.id)
+    with story.step("sign a token with it, without network, for one hour") as facts:
         signer = cleanup.enter_context(Mesa(api_key=key.key, api_url=url, org=ORGANISATION))
         repository = f"{ORGANISATION}/{REPOSITORY}"
-        token = signer.tokens.create(
-            scopes=["read", "write"], repos=[repository], ttl_seconds=3600
-        ).token
+        scopes = ["read", "write"]
+        signed = signer.tokens.create(scopes=scopes, repos=[repository], ttl_seconds=3600)
+        token = signed.token
         facts.append(f"read and write in {repository} only")
     only_token = {"MESA_API_KEY": token, "MESA_ORG": ORGANISATION, "MESA_API_URL": url}
 
@@ -309,11 +311,13 @@ def bookmark(mesa: Mesa) -> str:
 def show_change(mesa: Mesa, imported: str) -> str:
     change = mesa.changes.get(repo=REPOSITORY, change_id=bookmark(mesa))
     diff = mesa.diffs.get(repo=REPOSITORY, base_change_id=imported, head_change_id=change.id)
-    for entry in diff.entries[:6]:
+    kinds: dict[str, list[str]] = {}
+    for entry in diff.entries:
         moved = f"  (was {entry.old_path})" if entry.old_path else ""
-        print(f"    {entry.status:<9} {entry.path}{moved}")
-    if len(diff.entries) > 6:
-        print(f"    … and {len(diff.entries) - 6} more")
+        kinds.setdefault(entry.status, []).append(f"{entry.path}{moved}")
+    for status, paths in kinds.items():
+        more = f"  and {len(paths) - 1} more" if len(paths) > 1 else ""
+        print(f"    {status:<9} {paths[0]}{more}")
     return (
         f"change {change.id[:8]} at commit {change.current_commit_oid[:12]}, "
         f"{diff.stats.entries} files, +{diff.stats.additions} -{diff.stats.deletions} lines"
