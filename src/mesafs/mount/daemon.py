@@ -61,6 +61,7 @@ FSYNC_SECONDS = 10.0
 LAST_PUBLISH_SECONDS = 10.0
 _REQUEST_SECONDS = 10.0
 _OPEN_FILES = 65536
+_LOOKS = 25
 #: The thread that answers the kernel must not wait long for one that hashes.
 _SWITCH_SECONDS = 0.0005
 
@@ -248,6 +249,7 @@ class Daemon:
         options = SessionOptions(
             passthrough=settings.passthrough and may_pass_through(),
             max_stack_depth=depth,
+            looks=_LOOKS if (os.cpu_count() or 1) > 1 else 0,
             settle_memory=True,
         )
         session = Session(fd, self._operations.table(), options=options, log=log)

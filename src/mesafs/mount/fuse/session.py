@@ -15,6 +15,7 @@ import fcntl
 import gc
 import logging
 import os
+import select
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -79,6 +80,10 @@ class SessionOptions:
     minor: int = abi.MINOR
     #: Threads for requests that wait.
     threads: int = 16
+    #: How often to look for the next request before sleeping; 0 sleeps at once. A wake-up costs more
+    #: than an answer, and requests come in bursts: a few tens of microseconds of looking (never on a
+    #: single CPU, where the caller needs it) halve the time of each request of a burst.
+    looks: int = 0
     #: Take the garbage collector off the path of requests; for a process that is nothing but a mount.
     settle_memory: bool = False
 
@@ -180,10 +185,21 @@ class Session:
         buffers = [view]
         readv, write, writev = os.readv, os.write, os.writev
         unpack, pack = abi.IN_HEADER.unpack_from, abi.OUT_HEADER.pack
+        most_looks, looks = self.options.looks, 0
+        waiting = select.poll()
+        if most_looks:
+            os.set_blocking(fd, False)
+            waiting.register(fd, select.POLLIN)
         table, counts, failed, send = self._table, self.counts, self._failed, self._send
         while True:
             try:
                 size = readv(fd, buffers)
+                looks = 0
+            except BlockingIOError:
+                looks += 1
+                if looks > most_looks:
+                    waiting.poll()
+                continue
             except OSError as error:
                 if error.errno in _AGAIN:
                     continue
