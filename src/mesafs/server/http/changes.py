@@ -156,10 +156,10 @@ def _operation(item: Any, where: str) -> FileOperation:
         if item.get("action") == "delete":
             return Delete(parse(from_text(fit(FileDelete, item).path)))
         upsert = fit(FileUpsert, item)
+        return Upsert(
+            parse(from_text(upsert.path)),
+            decode_base64(upsert.content, field="content"),
+            None if upsert.mode is None else int(upsert.mode, 8),
+        )
     except Invalid as error:
         raise Invalid(f"{where}: {error.message}", hint=error.hint, code=error.code) from None
-    return Upsert(
-        parse(from_text(upsert.path)),
-        decode_base64(upsert.content, field=f"{where}.content"),
-        None if upsert.mode is None else int(upsert.mode, 8),
-    )
