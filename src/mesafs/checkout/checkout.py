@@ -114,6 +114,7 @@ class Checkout:
         #: Called, with the lock held, when there is something to publish that was not there before.
         self.on_edit: Callable[[], None] = lambda: None
         self._numbers = itertools.count(first_number & (1 << 61) - 1 | 1 << 62)
+        self._cookies = itertools.count(1)
         self._missed: Node | None = None
         #: Called for each open handle of a file whose bytes moved to the overlay.
         self.on_materialised: Callable[[Node], None] = lambda node: None
@@ -427,6 +428,7 @@ class Checkout:
         children = parent.children
         assert children is not None, "loaded by the check before"
         children[name] = node
+        node.cookie = next(self._cookies)
         self.inodes[ino] = node
         self.unremembered[ino] = node
         self._changed_directory(parent, local=node.local)
@@ -476,10 +478,13 @@ class Checkout:
             self.detach(target, victim)
         del parent.children[old]
         if exchange and victim is not None:
+            del target.children[new]
             victim.parent, victim.name = parent, old
+            victim.cookie = next(self._cookies)
             parent.children[old] = victim
             self._placed_anew(victim)
         node.parent, node.name = target, new
+        node.cookie = next(self._cookies)
         target.children[new] = node
         self._placed_anew(node)
         if self.attributes:
@@ -611,6 +616,7 @@ class Checkout:
         while ino in self.inodes:
             ino = placed_ino(ino, name)
         node = Node(self, ino, parent, name, mode_of_git(mode))
+        node.cookie = next(self._cookies)
         node.oid = oid
         node.size = size
         node.local = parent.local

@@ -39,6 +39,7 @@ class Node:
         "checkout",
         "children",
         "conflicted",
+        "cookie",
         "edited",
         "handles",
         "hidden",
@@ -65,6 +66,7 @@ class Node:
     ) -> None:
         self.checkout: Any = checkout
         self.ino = ino
+        self.cookie = 0  # place in its directory's listing: rises in the order of ``children``
         self.parent = parent  # None once the node has lost its name
         self.name = name
         self.mode = mode

@@ -34,9 +34,11 @@ class Inodes:
             folder = self.root.children.get(organisation)
             if folder is None:
                 folder = self._folder(placed_ino(ROOT_NODE, organisation), self.root, organisation)
+                folder.cookie = len(self.root.children) + 1
                 self.root.children[organisation] = folder
             assert folder.children is not None, "synthetic folders have their children"
             checkout.root.name = name  # for listings; a path starts below it
+            checkout.root.cookie = len(folder.children) + 1
             folder.children[name] = checkout.root
             self.checkouts.append(checkout)
 

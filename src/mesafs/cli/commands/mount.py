@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mesafs.base.errors import EXIT_STATUS, Invalid
 from mesafs.cli.context import Context
+from mesafs.cli.running_mounts import absolute
 from mesafs.mount import control
 from mesafs.mount.config import Places, child_environment, places
 from mesafs.mount.control import ControlClient, Instance
@@ -72,13 +73,14 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     config = context.config(arguments)
     credential = config.require_credential()
     where = places(context.environ, runtime=config.runtime_path)
-    target = mounting.check_mount_point(config.mount_point)
+    target = absolute(str(config.mount_point))
     living = _living(where, target)
     if living is not None:
         ControlClient(where.runtime, living).call("renew", credential=credential)
         context.output.line(f"{target} was mounted already; its credential is renewed")
         return 0
     mounting.clear_stale(target)
+    target = mounting.check_mount_point(target)
     settings = _settings(arguments, config, where, target, credential)
     if not arguments.daemonize:
         harden()

@@ -14,7 +14,9 @@ import errno
 import os
 import stat
 import time
+from bisect import bisect_right
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Protocol
 
 from mesafs.checkout.checkout import Checkout, refused
@@ -32,6 +34,8 @@ _MAX_COPY_BYTES = 1 << 30
 _PACK_ENTRY, _PACK_ATTR = abi.ENTRY_OUT.pack, abi.ATTR_OUT.pack
 _NEGATIVE = _PACK_ENTRY(0, 0, _YEAR, 0, 0, 0, *(0,) * 16)
 _BILLION = 1_000_000_000
+_KEPT_LISTINGS = 16
+_COOKIE = attrgetter("cookie")
 
 Method = Callable[[Head, memoryview], Result]
 
@@ -74,7 +78,7 @@ class Operations:
         self._state_folder = state_folder
         self._durability = durability
         self._handles: dict[int, Handle] = {}
-        self._listings: dict[int, tuple[Node, list[Node] | None]] = {}
+        self._listings: dict[int, list[Node]] = {}
         self._next_handle = 1
         #: Set by the daemon once the kernel agreed to passthrough.
         self.passthrough: Passthrough | None = None
@@ -97,10 +101,8 @@ class Operations:
             Opcode.OPEN: self._open,
             Opcode.CREATE: self._create,
             Opcode.RELEASE: self._release,
-            Opcode.OPENDIR: self._opendir,
             Opcode.READDIR: self._readdir,
             Opcode.READDIRPLUS: self._readdirplus,
-            Opcode.RELEASEDIR: self._releasedir,
             Opcode.FORGET: self._forget,
             Opcode.BATCH_FORGET: self._batch_forget,
         }
@@ -478,57 +480,47 @@ class Operations:
             v.f_blocks, v.f_bfree, v.f_bavail, v.f_files, v.f_ffree, v.f_bsize, 255, v.f_frsize, 0
         )
 
-    # -- directories: a listing is frozen at offset 0, so that its offsets stay true ---------------
+    # -- directories: without OPENDIR (answered ENOSYS, so that opening one costs nothing) there is no
+    # handle to freeze a listing on. A node's cookie is its place for as long as it has its name.
 
-    def _opendir(self, head: Head, _data: memoryview) -> Result:
-        node = self._node(head[NODEID])
-        if node.checkout is not None:
-            if node.checkout.refuse_reads:
-                return int(node.checkout.refuse_reads)
-            node.checkout.children(node)
-        number = self._next_handle
-        self._next_handle = number + 1
-        self._listings[number] = (node, None)
-        return abi.OPEN_OUT.pack(number, abi.FOPEN_CACHE_DIR | abi.FOPEN_KEEP_CACHE, 0)
-
-    def _releasedir(self, _head: Head, data: memoryview) -> Result:
-        self._listings.pop(abi.RELEASE_IN.unpack_from(data)[0], None)
-        return b""
-
-    def _listing(self, number: int, offset: int) -> list[Node]:
-        found = self._listings.get(number)
-        if found is None:
-            raise refused(errno.EBADF)
-        node, names = found
+    def _listing(self, nodeid: int, offset: int) -> list[Node]:
+        """What follows the cookie ``offset`` in a directory."""
+        node = self._node(nodeid)
         if node.checkout is not None and node.checkout.refuse_reads:
             raise refused(node.checkout.refuse_reads)
-        if names is None or offset == 0:
+        nodes = self._listings.get(nodeid) if offset else None
+        if nodes is None:
             children = node.children if node.checkout is None else node.checkout.children(node)
-            names = list((children or {}).values())
-            self._listings[number] = (node, names)
-        return names
+            nodes = list((children or {}).values())
+            self._listings.pop(nodeid, None)
+            self._listings[nodeid] = nodes
+            if len(self._listings) > _KEPT_LISTINGS:
+                del self._listings[next(iter(self._listings))]
+        if offset == 0:
+            return nodes
+        return nodes[bisect_right(nodes, offset, key=_COOKIE) :]
 
-    def _readdir(self, _head: Head, data: memoryview) -> Result:
-        number, offset, size, *_ = abi.READ_IN.unpack_from(data)
-        nodes = self._listing(number, offset)
+    def _readdir(self, head: Head, data: memoryview) -> Result:
+        _, offset, size, *_ = abi.READ_IN.unpack_from(data)
         out: list[bytes] = []
-        for at in range(offset, len(nodes)):
-            node = nodes[at]
+        for node in self._listing(head[NODEID], offset):
             name = node.name
             pad = -len(name) % 8
             size -= 24 + len(name) + pad
             if size < 0:
                 break
-            out += (abi.DIRENT.pack(node.ino, at + 1, len(name), node.mode >> 12), name, bytes(pad))
+            out += (
+                abi.DIRENT.pack(node.ino, node.cookie, len(name), node.mode >> 12),
+                name,
+                bytes(pad),
+            )
         return b"".join(out)
 
-    def _readdirplus(self, _head: Head, data: memoryview) -> Result:
-        number, offset, size, *_ = abi.READ_IN.unpack_from(data)
-        nodes = self._listing(number, offset)
+    def _readdirplus(self, head: Head, data: memoryview) -> Result:
+        _, offset, size, *_ = abi.READ_IN.unpack_from(data)
         out: list[bytes] = []
         pack, entry = abi.DIRENT.pack, self._entry
-        for at in range(offset, len(nodes)):
-            node = nodes[at]
+        for node in self._listing(head[NODEID], offset):
             name = node.name
             pad = -len(name) % 8
             size -= 152 + len(name) + pad
@@ -538,7 +530,7 @@ class Operations:
                 continue  # unlinked since the listing was frozen
             out += (
                 entry(node),
-                pack(node.ino, at + 1, len(name), node.mode >> 12),
+                pack(node.ino, node.cookie, len(name), node.mode >> 12),
                 name,
                 bytes(pad),
             )

@@ -341,6 +341,8 @@ class Session:
             wanted |= abi.Init.PASSTHROUGH
         if options.writeback:
             wanted |= abi.Init.WRITEBACK_CACHE
+        if self._table[abi.Opcode.OPENDIR] is None:
+            wanted |= abi.Init.NO_OPENDIR_SUPPORT
         if self._table[abi.Opcode.READDIRPLUS] is None:  # its ENOSYS would reach the user
             wanted &= ~(abi.Init.DO_READDIRPLUS | abi.Init.READDIRPLUS_AUTO)
         taken = int(wanted & flags & ~options.flags_off)
