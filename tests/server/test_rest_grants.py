@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from mesafs.base.clock import SystemClock
 from mesafs.base.files import Files
 from mesafs.server import app
 from mesafs.server.config import Settings
+from mesafs.server.http.application import GRANT_STANDS_SECONDS
 from mesafs.server.http.counters import Counters
 from mesafs.server.http.routing import Access, Body, Route, Scheme
 from mesafs.testing.server import RunningServer
+from support.polling import poll
 from support.rest import Rest
 
 RANK = {Access.PUBLIC: 0, Access.ANY: 1, Access.READ: 1, Access.WRITE: 2, Access.ADMIN: 3}
@@ -183,6 +186,28 @@ def test_revoking_a_key_ends_it_and_its_tokens_at_once(rest: Rest) -> None:
 
         holder.get("/whoami", expect=401)
         bearer.get("/whoami", expect=401)
+
+
+def test_a_key_that_is_revoked_while_a_body_arrives_stores_nothing(
+    rest: Rest, server: RunningServer
+) -> None:
+    made = rest.key(scopes=["write"])
+    body = b'{"name":"too-late"}'
+    head = (
+        f"POST /v1/{rest.org}/repos HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {made['key']}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        "Expect: 100-continue\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(1024).startswith(b"HTTP/1.1 100")  # it has been admitted
+        rest.delete(f"/{rest.org}/api-keys/{made['id']}", expect=200)
+        late = time.monotonic() + GRANT_STANDS_SECONDS
+        poll(lambda: time.monotonic() > late, what="the grant is looked at again")
+        connection.sendall(body)
+        assert connection.recv(1024).startswith(b"HTTP/1.1 401")
+
+    rest.get(f"/{rest.org}/too-late", expect=404)
 
 
 def test_a_token_sees_only_the_repositories_it_names(rest: Rest, repo: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,9 @@ from mesafs.server.http.routing import (
 from mesafs.server.logs import LOGGER
 
 _SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+#: A body that took longer than this to arrive may have outlived the grant it was admitted under.
+GRANT_STANDS_SECONDS = 0.25
+
 Authenticate = Callable[[str], Principal]
 #: A coroutine pair that begins and ends what the application needs while it serves.
 Lifespan = Callable[[], Awaitable[None]]
@@ -109,7 +112,10 @@ class Application:
             may_answer_503 = route.may_answer_503
             call = Call(exchange.request, route, segments, exchange.request_id, exchange.caller)
             if route.body is Body.JSON:
+                admitted = self._clock.monotonic()
                 call.body = await read_json(exchange.request)
+                if self._clock.monotonic() - admitted > GRANT_STANDS_SECONDS:
+                    call.caller = await self._authorise(exchange, route, segments)
             return await _run(route, call)
         except MesaError as error:
             if error.kind is ErrorKind.CORRUPT:
@@ -143,22 +149,28 @@ class Application:
         if route is not None and route.access is Access.PUBLIC:
             return route, segments
         # Whoever has no credential learns nothing, not even which paths exist.
-        text = credential(
-            exchange.request.headers, Scheme.BEARER if route is None else route.scheme
-        )
-        caller = await to_thread.run_sync(self._authenticate, text)
-        exchange.caller = caller
+        await self._authorise(exchange, route, segments)
         if route is None:
             raise problem or NoSuchOperation(scope["method"])
+        return route, segments
+
+    async def _authorise(
+        self, exchange: _Exchange, route: Route | None, segments: Mapping[str, str]
+    ) -> Principal:
+        """The principal of a request, from its key's state now, if it may call ``route``."""
+        scheme = Scheme.BEARER if route is None else route.scheme
+        text = credential(exchange.request.headers, scheme)
+        caller = await to_thread.run_sync(self._authenticate, text)
+        exchange.caller = caller
         if segments.get("org", caller.organisation_slug) != caller.organisation_slug:
             raise NoSuchOrganisation
-        wanted = route.access.scope
+        wanted = None if route is None else route.access.scope
         if wanted is not None and wanted not in caller.scopes:
             raise Denied(
                 f"this credential does not have the scope {wanted.value}",
                 hint=f"use an API key or token with the scope {wanted.value}",
             )
-        return route, segments
+        return caller
 
     def _note(self, exchange: _Exchange, seconds: float) -> None:
         status = exchange.status or 499  # the client left before it was answered
