@@ -30,6 +30,8 @@ from mesafs.model.objects import Commit, TreeEntry
 pygit2.settings.enable_fsync_gitdir(True)  # noqa: FBT003 - its only form
 # Every object read is checked by whoever receives it; folders are ours, whoever runs the server.
 pygit2.settings.owner_validation = False
+# Packs that libgit2 keeps open at once in this process: each takes a file descriptor.
+pygit2.settings.mwindow_file_limit = 256
 
 _CONFIG = b"""[core]
 \trepositoryformatversion = 1
@@ -141,8 +143,15 @@ class ObjectStore:
             oid for oid in set(ids) if oid != EMPTY_TREE and pygit2.Oid(raw=oid) not in self._odb
         }
 
+    def reopen(self) -> None:
+        """Look at the packs anew, after some were replaced. Reads that are under way are not disturbed."""
+        self._odb = pygit2.Odb(str(self.path / "objects"))
+
     def size_of(self, kind: str, wanted: pygit2.enums.ObjectType, oid: bytes) -> int:
         try:
+            found, size = self._odb.read_header(pygit2.Oid(raw=oid))
+        except pygit2.GitError:
+            self.reopen()
             found, size = self._odb.read_header(pygit2.Oid(raw=oid))
         except KeyError:
             raise NoSuchObject(kind, oid) from None
@@ -182,7 +191,7 @@ class ObjectStore:
 
     def _read(self, wanted: pygit2.enums.ObjectType, kind: str, oid: bytes) -> bytes:
         try:
-            found, content = self._odb.read(pygit2.Oid(raw=oid))
+            found, content = self._read_anew_if_needed(oid)
         except KeyError:
             raise NoSuchObject(kind, oid) from None
         except pygit2.GitError as error:
@@ -190,6 +199,14 @@ class ObjectStore:
         if found != wanted:
             raise NoSuchObject(kind, oid)
         return bytes(content)
+
+    def _read_anew_if_needed(self, oid: bytes) -> tuple[int, bytes]:
+        """A pack that was replaced may be gone from under an open handle: look once more."""
+        try:
+            return self._odb.read(pygit2.Oid(raw=oid))
+        except pygit2.GitError:
+            self.reopen()
+            return self._odb.read(pygit2.Oid(raw=oid))
 
 
 class Quarantine:
@@ -207,7 +224,10 @@ class Quarantine:
 
 
 def clear_staged(repository: Path) -> None:
-    """Remove what a crash left in quarantine; nothing there was ever visible."""
+    """Remove what a crash left in quarantine or half repacked; nothing of it was ever visible."""
+    for pattern in (".tmp-*", "tmp_*"):
+        for staged in (repository / "objects" / "pack").glob(pattern):
+            staged.unlink(missing_ok=True)
     with os.scandir(repository / "incoming") as entries:
         for entry in entries:
             shutil.rmtree(entry.path, ignore_errors=True)

@@ -32,6 +32,7 @@ from mesafs.server.http.authentication import credential
 from mesafs.server.http.queries import Query
 from mesafs.server.http.routing import Access, Body, Call, Endpoint, Route, Scheme
 from mesafs.server.http.streams import Stream
+from mesafs.server.services.maintenance import Maintenance
 from mesafs.server.services.objects import Blob, SyncObjects
 from mesafs.server.services.principals import Principals
 from mesafs.server.services.projection import Projection
@@ -67,7 +68,7 @@ class UnsupportedProtocol(Invalid):
 
 def routes(backing: Backing, principals: Principals, projection: Projection) -> list[Route]:
     objects = SyncObjects(backing)
-    publisher = Publisher(backing, projection)
+    publisher = Publisher(backing, projection, Maintenance(backing))
     subscriptions = Subscriptions(backing, principals)
 
     def resolve(call: Call) -> Response:

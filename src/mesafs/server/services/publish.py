@@ -36,6 +36,7 @@ from mesafs.model.merge import Conflict, Term, resolved, shown
 from mesafs.model.objects import MODE_EXECUTABLE, MODE_FILE, Signature
 from mesafs.model.paths import MAX_PATH_BYTES, IllegalName, RepoPath
 from mesafs.server.backing import Backing
+from mesafs.server.services.maintenance import Maintenance
 from mesafs.server.services.principals import KeyRefused
 from mesafs.server.services.projection import Projection
 from mesafs.server.services.repositories import NoSuchRepository, find_by_id
@@ -105,9 +106,10 @@ class _View:
 
 
 class Publisher:
-    def __init__(self, backing: Backing, projection: Projection) -> None:
+    def __init__(self, backing: Backing, projection: Projection, maintenance: Maintenance) -> None:
         self._backing = backing
         self._projection = projection
+        self._maintenance = maintenance
 
     def publish(
         self,
@@ -134,6 +136,7 @@ class Publisher:
             except _Moved:
                 continue
             self._projection.project(repository)
+            self._maintenance.wrote(repository)
             return answer
         raise TooManyWriters
 
