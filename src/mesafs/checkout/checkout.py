@@ -16,7 +16,7 @@ import itertools
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mesafs.base.clock import Clock
 from mesafs.base.files import Files
@@ -47,6 +47,8 @@ RENAME_EXCHANGE = 2
 _PREFETCH_FILES = 256
 _PREFETCH_BYTES = 1 << 20
 _PREFETCH_LARGEST = 64 << 10
+_PREFETCH_DIRECTORIES = 32
+_SCAN_SECONDS = 0.25
 _ACCESS_BITS = 0o777
 _VERSIONED_KINDS = {S_IFDIR, S_IFREG, S_IFLNK}
 
@@ -115,7 +117,7 @@ class Checkout:
         self.on_edit: Callable[[], None] = lambda: None
         self._numbers = itertools.count(first_number & (1 << 61) - 1 | 1 << 62)
         self._cookies = itertools.count(1)
-        self._missed: Node | None = None
+        self._missed_at = float("-inf")
         #: Called for each open handle of a file whose bytes moved to the overlay.
         self.on_materialised: Callable[[Node], None] = lambda node: None
         self.root = self._make_root()
@@ -263,22 +265,38 @@ class Checkout:
         return fd
 
     def _with_siblings(self, node: Node, blob: BlobId) -> list[BlobId]:
-        """The wanted blob, and its directory's next small ones if the last miss was there too."""
-        wanted = [blob]
-        parent = node.parent
-        if parent is None or parent is not self._missed or parent.children is None:
-            self._missed = parent
-            return wanted
+        """The wanted blob and, when misses come one after the other, the small ones that follow it."""
+        wanted = {blob: None}
+        now = self.clock.monotonic()
+        scanning = now - self._missed_at < _SCAN_SECONDS
+        self._missed_at = now
+        if node.parent is None or not scanning:
+            return [blob]
         total = 0
-        for sibling in parent.children.values():
+        for candidate in self._following(node.parent):
             if len(wanted) > _PREFETCH_FILES or total > _PREFETCH_BYTES:
                 break
-            if sibling.is_file and not sibling.materialised and sibling.size <= _PREFETCH_LARGEST:
-                oid = sibling.view or sibling.oid
-                if oid is not None and oid != blob and not self.cache.has_blob(BlobId(oid)):
-                    wanted.append(BlobId(oid))
-                    total += sibling.size
-        return list(dict.fromkeys(wanted))
+            oid = candidate.view or candidate.oid
+            if (
+                candidate.is_file
+                and not candidate.materialised
+                and candidate.size <= _PREFETCH_LARGEST
+                and oid is not None
+                and not self.cache.has_blob(BlobId(oid))
+            ):
+                wanted[BlobId(oid)] = None
+                total += candidate.size
+        return list(wanted)
+
+    def _following(self, parent: Node) -> Iterator[Node]:
+        """What a program that walks the tree comes to next, as far as it is loaded."""
+        children = list((parent.children or {}).values())
+        yield from children  # tools sort names as they like: the whole directory, then what follows it
+        above = parent.parent
+        if above is not None and above.children is not None:
+            siblings = list(above.children.values())
+            for sibling in siblings[siblings.index(parent) + 1 :][:_PREFETCH_DIRECTORIES]:
+                yield from (sibling.children or {}).values()
 
     # -- names ----------------------------------------------------------------------------------
 
