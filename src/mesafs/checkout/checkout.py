@@ -113,6 +113,8 @@ class Checkout:
         #: Blob id and size of the text with markers of each conflicted path of ``base``.
         self.conflict_texts: dict[bytes, tuple[BlobId, int]] = {}
         self.pending: PendingPublish | None = None
+        #: Inode numbers that the records of a replay under way will give: nothing loaded takes them.
+        self.claimed: set[int] = set()
         #: Called, with the lock held, when there is something to publish that was not there before.
         self.on_edit: Callable[[], None] = lambda: None
         self._numbers = itertools.count(first_number & (1 << 61) - 1 | 1 << 62)
@@ -474,8 +476,8 @@ class Checkout:
             node.materialised = False
             node.size = 0
             self.overlay.remove(node.ino)
-        if node.lookups <= 0:
-            self.inodes.pop(node.ino, None)
+        if node.lookups <= 0 and self.inodes.get(node.ino) is node:
+            del self.inodes[node.ino]
 
     def move(
         self,
@@ -631,7 +633,7 @@ class Checkout:
         """A node for an entry of a tree, with what is remembered of its path."""
         remembered = self.attributes.get(path) if self.attributes else None
         ino = remembered.ino if remembered is not None else placed_ino(parent.ino, name)
-        while ino in self.inodes:
+        while ino in self.inodes or ino in self.claimed:
             ino = placed_ino(ino, name)
         node = Node(self, ino, parent, name, mode_of_git(mode))
         node.cookie = next(self._cookies)

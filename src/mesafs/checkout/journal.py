@@ -96,6 +96,8 @@ class Journal:
         #: Frees space on the disk when it is full; returns how many bytes.
         self.relieve: Callable[[], int] = lambda: 0
         self.size_bytes = os.fstat(fd).st_size
+        #: How much of it is the opening section: what a new generation would take again.
+        self.opening_bytes = 0
 
     @property
     def number(self) -> int:
@@ -190,6 +192,7 @@ class Journal:
                 frames += _FRAME.pack(_MAGIC, len(payload), number, crc) + payload
             files.append("journal.append", fd, bytes(frames))
             journal.size_bytes += len(frames)
+            journal.opening_bytes = len(frames)
         except BaseException:
             os.close(fd)
             os.unlink(path)

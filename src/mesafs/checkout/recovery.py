@@ -33,6 +33,9 @@ from mesafs.wire.sync import ListedEntry, RepositoryState
 
 log = logging.getLogger(__name__)
 
+#: Kinds of records whose third field is the inode number that they give.
+_NUMBERED = frozenset({b"c", b"F", b"M", b"k", b"D", b"G", b"f", b"s", b"L", b"l", b"n", b"N"})
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -145,11 +148,13 @@ class _Replay:
         self._ghosts: list[Node] = []
 
     def run(self, records: list[Record]) -> None:
+        self._checkout.claimed = {int(record[2]) for record in records if record[0] in _NUMBERED}
         for record in records:
             self._repeat(record)
         for ghost in self._ghosts:
             if ghost.parent is not None:
                 self._give_up(ghost.parent, ghost)
+        self._checkout.claimed = set()
 
     def _give_up(self, parent: Node, ghost: Node) -> None:
         """Show what the base has in place of a file whose bytes a power cut took: never emptiness."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from mesafs.base.clock import Clock
 from mesafs.base.errors import ErrorKind, MesaError, Unavailable
+from mesafs.checkout.adoption import begin_generation, settle
 from mesafs.checkout.checkout import Checkout, signature
 from mesafs.checkout.nodes import ContentSignature
 from mesafs.checkout.ports import Objects, Publisher
@@ -28,6 +29,8 @@ QUIET_SECONDS = 0.2
 LATEST_START_SECONDS = 1.2
 _TICK_SECONDS = 0.05
 _POLL_OPEN_FILES_SECONDS = 0.2
+_COMPACT_SECONDS = 30.0
+_JOURNAL_BYTES = 4 << 20
 _LARGE_BYTES = 16 << 20
 _LARGE_QUIET_SECONDS = 2.0
 _LARGE_LATEST_SECONDS = 30.0
@@ -131,6 +134,7 @@ class Worker:
             self._wake.wait(self._pause())
             if self._stop.is_set():
                 return
+            self._compact()
             asked = self._turns_asked
             self._wake.clear()
             try:
@@ -146,14 +150,26 @@ class Worker:
                 self._succeeded()
                 self._answer(asked, None)
 
-    def _pause(self) -> float | None:
+    def _pause(self) -> float:
         if self._failures:
             return _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1]
         if self.checkout.edited_files or self.checkout.pending is not None:
             return _TICK_SECONDS
         if self.checkout.writing:
             return _POLL_OPEN_FILES_SECONDS
-        return None
+        return _COMPACT_SECONDS
+
+    def _compact(self) -> None:
+        """State anew what a long journal says: edits that stay local are published by nobody."""
+        checkout = self.checkout
+        if checkout.journal.size_bytes < max(_JOURNAL_BYTES, 2 * checkout.journal.opening_bytes):
+            return
+        try:
+            with checkout.lock:
+                begin_generation(checkout)
+            settle(checkout)
+        except OSError as error:
+            log.warning("%s: the journal could not be shortened: %s", self.name, error)
 
     def _answer(self, asked: int, error: BaseException | None) -> None:
         with self._turn:
