@@ -12,9 +12,9 @@ import secrets
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pygit2
 
@@ -32,6 +32,8 @@ pygit2.settings.enable_fsync_gitdir(True)  # noqa: FBT003 - its only form
 pygit2.settings.owner_validation = False
 # Packs that libgit2 keeps open at once in this process: each takes a file descriptor.
 pygit2.settings.mwindow_file_limit = 256
+
+T = TypeVar("T")
 
 _CONFIG = b"""[core]
 \trepositoryformatversion = 1
@@ -149,10 +151,7 @@ class ObjectStore:
 
     def size_of(self, kind: str, wanted: pygit2.enums.ObjectType, oid: bytes) -> int:
         try:
-            found, size = self._odb.read_header(pygit2.Oid(raw=oid))
-        except pygit2.GitError:
-            self.reopen()
-            found, size = self._odb.read_header(pygit2.Oid(raw=oid))
+            found, size = self._again_if_replaced(lambda odb: odb.read_header(pygit2.Oid(raw=oid)))
         except KeyError:
             raise NoSuchObject(kind, oid) from None
         if found != wanted:
@@ -191,7 +190,7 @@ class ObjectStore:
 
     def _read(self, wanted: pygit2.enums.ObjectType, kind: str, oid: bytes) -> bytes:
         try:
-            found, content = self._read_anew_if_needed(oid)
+            found, content = self._again_if_replaced(lambda odb: odb.read(pygit2.Oid(raw=oid)))
         except KeyError:
             raise NoSuchObject(kind, oid) from None
         except pygit2.GitError as error:
@@ -200,13 +199,15 @@ class ObjectStore:
             raise NoSuchObject(kind, oid)
         return bytes(content)
 
-    def _read_anew_if_needed(self, oid: bytes) -> tuple[int, bytes]:
+    def _again_if_replaced(self, read: Callable[[pygit2.Odb], tuple[int, T]]) -> tuple[int, T]:
         """A pack that was replaced may be gone from under an open handle: look once more."""
         try:
-            return self._odb.read(pygit2.Oid(raw=oid))
+            return read(self._odb)
+        except KeyError:
+            raise  # libgit2 has looked for new packs itself
         except pygit2.GitError:
             self.reopen()
-            return self._odb.read(pygit2.Oid(raw=oid))
+            return read(self._odb)
 
 
 class Quarantine:
