@@ -169,11 +169,24 @@ def test_full_packs_are_sent_on_the_way(
     assert max(server.packs) <= 100_000
 
 
-def test_a_file_too_large_for_a_pack_stops_the_import_before_anything_is_published(
-    folder: Path, server: GitServer, monkeypatch: pytest.MonkeyPatch
+def test_a_file_larger_than_a_pack_goes_alone(
+    folder: Path, server: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder_import, "MAX_PACK_BYTES", 10_000)
     (folder / "a").write_bytes(b"small")
+    (folder / "large").write_bytes(os.urandom(20_000))
+    (folder / "z").write_bytes(b"small too")
+
+    imported = bring(folder, server)
+
+    assert imported.state.tree.hex() == tree_by_git(folder, tmp_path)
+    assert sorted(size > 10_000 for size in server.packs) == [False, False, True]
+
+
+def test_a_file_larger_than_any_pack_stops_the_import_before_anything_is_published(
+    folder: Path, server: GitServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_import, "MAX_ONE_OBJECT_PACK_BYTES", 10_000)
     (folder / "large").write_bytes(os.urandom(20_000))
 
     with pytest.raises(Exhausted, match="large is over"):

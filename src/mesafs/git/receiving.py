@@ -36,6 +36,7 @@ MAX_SYMLINK_BYTES = 4095
 #: A pack of 32 MiB may say that it unpacks to anything; beyond this in one object it is an attack.
 MAX_OBJECT_BYTES = 2 << 30
 
+_ONE_OBJECT = b"PACK\0\0\0\x02\0\0\0\x01"
 _NAME = re.compile(rb"[0-9a-f]{40}")
 _MISSING = re.compile(r"did not receive expected object ([0-9a-f]{40})")
 
@@ -109,12 +110,14 @@ def receive(store: ObjectStore, chunks: Iterable[bytes], files: Files) -> Receiv
 
 
 def _limited(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    total = 0
+    total, limit = 0, MAX_PACK_BYTES
     for chunk in chunks:
+        if total == 0 and chunk[:12] == _ONE_OBJECT:
+            limit = MAX_OBJECT_BYTES  # a large file has nowhere else to go
         total += len(chunk)
-        if total > MAX_PACK_BYTES:
+        if total > limit:
             raise PackTooLarge(
-                f"the pack is larger than {MAX_PACK_BYTES >> 20} MiB",
+                f"the pack is larger than {limit >> 20} MiB",
                 hint="send the objects in several packs, blobs before the trees that name them",
             )
         yield chunk
@@ -131,7 +134,7 @@ def _index(repository: Path, folder: Path, chunks: Iterable[bytes]) -> tuple[str
             "--stdin",
             "--strict",
             "--fsck-objects",
-            f"--max-input-size={MAX_PACK_BYTES}",
+            f"--max-input-size={MAX_OBJECT_BYTES}",
             "--threads=1",
         ),
         stdin=subprocess.PIPE,

@@ -60,6 +60,7 @@ log = logging.getLogger(__name__)
 FSYNC_SECONDS = 10.0
 LAST_PUBLISH_SECONDS = 10.0
 _REQUEST_SECONDS = 10.0
+_UPLOAD_SECONDS = 120.0
 _OPEN_FILES = 65536
 _LOOKS = 25
 #: The thread that answers the kernel must not wait long for one that hashes.
@@ -129,20 +130,23 @@ class Daemon:
         self._inodes = Inodes(made_ns=clock.now_ns())
         self._invalidations = KernelInvalidations()
         self._access = Access(self._inodes, grace=self._is_lenient())
-        self._server = Server(self._api(settings.credential), clock)
+        self._server = Server(*self._apis(settings.credential), clock)
         self._server.on_refused = self._credential_refused
 
     def _is_lenient(self) -> bool:
         return self._settings.on_expiry == "grace" or self._settings.credential_file is not None
 
-    def _api(self, credential: str) -> SyncApi:
+    def _apis(self, credential: str) -> tuple[SyncApi, SyncApi]:
+        return self._api(credential, _REQUEST_SECONDS), self._api(credential, _UPLOAD_SECONDS)
+
+    def _api(self, credential: str, timeout_seconds: float) -> SyncApi:
         ca_file = Path(self._settings.ca_file) if self._settings.ca_file else None
         return SyncApi(
             HttpTransport(
                 parse_url(self._settings.api_url),
                 credential=credential,
                 ca_file=ca_file,
-                timeout_seconds=_REQUEST_SECONDS,
+                timeout_seconds=timeout_seconds,
                 clock=self._clock,
             )
         )
@@ -384,7 +388,7 @@ class Daemon:
 
     def renew(self, credential: str) -> None:
         """Take a new credential for the living mount, if it reaches what is mounted."""
-        api = self._api(credential)
+        api, patient = self._apis(credential)
         resolved = self._resolve(api)
         reached = {state.repository for state in resolved.repositories}
         lacking = [
@@ -392,7 +396,7 @@ class Daemon:
         ]
         if lacking:
             raise NotFound(f"the new credential does not reach {', '.join(lacking)}")
-        self._server.api = api
+        self._server.api, self._server.patient = api, patient
         self._server.reached()
         self._access.renewed(resolved.expires_at_seconds)
         self._subscriber.reconnect()

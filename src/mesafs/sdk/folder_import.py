@@ -23,7 +23,12 @@ from mesafs.model.ids import EMPTY_TREE, CheckoutId, PublishId, TreeId, ulid
 from mesafs.model.objects import MODE_EXECUTABLE, MODE_FILE, MODE_SYMLINK, MODE_TREE, TreeEntry
 from mesafs.model.paths import MAX_DEPTH, RepoPath, join, objection, to_text
 from mesafs.sdk.sync_api import SyncApi
-from mesafs.wire.sync import MAX_PACK_BYTES, PublishRequest, RepositoryState
+from mesafs.wire.sync import (
+    MAX_ONE_OBJECT_PACK_BYTES,
+    MAX_PACK_BYTES,
+    PublishRequest,
+    RepositoryState,
+)
 
 #: A file is held in memory while it is compressed.
 MAX_FILE_BYTES = 1 << 30
@@ -120,11 +125,13 @@ class _Uploader:
         if len(self._pack) and self._pack.size_bytes + worst + _TRAILER_BYTES > MAX_PACK_BYTES:
             self.flush()
         self._pack.add(kind, object_id, content)
-        if self._pack.size_bytes + _TRAILER_BYTES > MAX_PACK_BYTES:
+        if self._pack.size_bytes + _TRAILER_BYTES > MAX_ONE_OBJECT_PACK_BYTES:
             raise Exhausted(
-                f"{to_text(join(path))} is over {MAX_PACK_BYTES >> 20} MiB even compressed",
-                hint="larger files cannot be imported so far; leave it out of the folder",
+                f"{to_text(join(path))} is over {MAX_ONE_OBJECT_PACK_BYTES >> 30} GiB",
+                hint="larger files cannot be imported; leave it out of the folder",
             )
+        if self._pack.size_bytes + _TRAILER_BYTES > MAX_PACK_BYTES:
+            self.flush()  # alone in its pack, as the protocol wants a large object
 
     def flush(self) -> None:
         """Send what is packed; durable at the server when this returns."""

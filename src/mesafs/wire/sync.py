@@ -39,6 +39,8 @@ MAX_TREES_BYTES = 1 << 20
 MAX_TREE_ROOTS = 1000
 MAX_BLOB_IDS = 2000
 MAX_PACK_BYTES = 32 << 20
+#: A pack of one object may be larger: a large file has nowhere else to go.
+MAX_ONE_OBJECT_PACK_BYTES = 2 << 30
 #: The server sends a comment on an idle event stream this often; twice this silence is a dead stream.
 HEARTBEAT_SECONDS = 10.0
 
@@ -246,6 +248,12 @@ def decode_blobs(read: Callable[[int], bytes]) -> Iterator[tuple[BlobId, int | N
             raise Corrupt("the server's blobs end in the middle of a frame")
         blob, size = _BLOB_HEAD.unpack(head)
         yield BlobId(blob), None if size == ABSENT else size
+
+
+def pack_limit_bytes(head: bytes) -> int:
+    """How large a pack that begins with ``head`` may be (its header says how many objects it has)."""
+    one = head[:4] == b"PACK" and head[8:12] == b"\0\0\0\x01"
+    return MAX_ONE_OBJECT_PACK_BYTES if one else MAX_PACK_BYTES
 
 
 def trees_request(roots: Iterable[TreeId], *, depth: int, max_bytes: int) -> bytes:

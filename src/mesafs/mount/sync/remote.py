@@ -38,8 +38,10 @@ T = TypeVar("T")
 class Server:
     """The current API of a mount, replaced when its credential is; shared by all its checkouts."""
 
-    def __init__(self, api: SyncApi, clock: Clock) -> None:
+    def __init__(self, api: SyncApi, patient: SyncApi, clock: Clock) -> None:
         self.api = api
+        #: The same with longer time limits: a server takes a while to check a large pack.
+        self.patient = patient
         self._clock = clock
         self._away_until = 0.0
         self._stopping = threading.Event()
@@ -52,13 +54,13 @@ class Server:
         """Let nobody wait any longer."""
         self._stopping.set()
 
-    def call(self, action: Callable[[SyncApi], T], *, seconds: float) -> T:
+    def call(self, action: Callable[[SyncApi], T], *, seconds: float, patiently: bool = False) -> T:
         """Run ``action``, again while the server does not answer, for at most ``seconds``."""
         deadline = self._clock.monotonic() + seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                result = action(self.api)
+                result = action(self.patient if patiently else self.api)
             except Unavailable as error:
                 self.unreachable = error.message
                 now = self._clock.monotonic()
@@ -130,11 +132,13 @@ class RemotePublisher:
             pack.seek(0)
             api.upload_pack(self._repository, self._checkout, pack)
 
-        self._server.call(send, seconds=0)
+        self._server.call(send, seconds=0, patiently=True)
 
     def publish(self, request: PublishRequest) -> PublishAnswer:
         try:
-            return self._server.call(lambda api: api.publish(self._repository, request), seconds=0)
+            return self._server.call(
+                lambda api: api.publish(self._repository, request), seconds=0, patiently=True
+            )
         except MissingObjects as error:
             raise Conflict(error.message, code=MISSING_OBJECTS) from error
 

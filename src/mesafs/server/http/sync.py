@@ -41,6 +41,7 @@ from mesafs.server.services.subscriptions import Closed, Moved, Subscription, Su
 from mesafs.wire.sync import (
     BLOBS_TYPE,
     HEARTBEAT_SECONDS,
+    MAX_ONE_OBJECT_PACK_BYTES,
     MAX_PACK_BYTES,
     MAX_TREES_BYTES,
     PREFIX,
@@ -48,11 +49,14 @@ from mesafs.wire.sync import (
     TREES_TYPE,
     VERSION_HEADER,
     PublishRequest,
+    pack_limit_bytes,
 )
 
 MAX_TREE_DEPTH = 256
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})?|bytes=-([0-9]{1,18})")
 _SPOOLED_IN_MEMORY = 1 << 20
+
+_PACK_HEAD_BYTES = 12
 
 
 class UnsupportedProtocol(Invalid):
@@ -247,19 +251,22 @@ def _ended(closed: Closed) -> bytes:
 
 async def _spool(request: Request, spool: Any) -> None:
     stated = request.headers.get("content-length")
-    if stated is not None and stated.isdigit() and int(stated) > MAX_PACK_BYTES:
-        raise _too_large()
-    total = 0
+    if stated is not None and stated.isdigit() and int(stated) > MAX_ONE_OBJECT_PACK_BYTES:
+        raise _too_large(MAX_ONE_OBJECT_PACK_BYTES)
+    total, limit, head = 0, MAX_PACK_BYTES, b""
     async for chunk in request.stream():
+        if len(head) < _PACK_HEAD_BYTES:
+            head += chunk[:_PACK_HEAD_BYTES]
+            limit = pack_limit_bytes(head)
         total += len(chunk)
-        if total > MAX_PACK_BYTES:
-            raise _too_large()
+        if total > limit:
+            raise _too_large(limit)
         spool.write(chunk)
 
 
-def _too_large() -> PackTooLarge:
+def _too_large(limit: int) -> PackTooLarge:
     return PackTooLarge(
-        f"the pack is larger than {MAX_PACK_BYTES >> 20} MiB",
+        f"the pack is larger than {limit >> 20} MiB",
         hint="send the objects in several packs, blobs before the trees that name them",
     )
 
