@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +238,25 @@ class Mounted:
             )
             return write_tree(copy)
 
-    def end(self) -> None:
-        """Whatever state it is in, nothing stays."""
+    def daemons(self) -> list[int]:
+        """Processes that serve mounts of this home."""
+        found = []
         for instance in (self.home / ".local/state/mesa/run").glob("*.json"):
             with suppress(OSError, ValueError):
-                pid = json.loads(instance.read_bytes())["pid"]
+                pid = int(json.loads(instance.read_bytes())["pid"])
                 if b"mesafs" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(pid, signal.SIGKILL)
-                    poll(lambda pid=pid: _is_gone(pid), what="the daemon's end")  # type: ignore[misc]
+                    found.append(pid)
+        return found
+
+    def kill_daemon(self) -> None:
+        """As a crash would."""
+        for pid in self.daemons():
+            os.kill(pid, signal.SIGKILL)
+            poll(partial(_is_gone, pid), what="the daemon's end")
+
+    def end(self) -> None:
+        """Whatever state it is in, nothing stays."""
+        self.kill_daemon()
         while self.is_mounted:
             mounting.unmount(self.mount_point, lazy=True)
 
