@@ -233,13 +233,13 @@ class ObjectCache:
 
     def _scan(self) -> None:
         found = []
-        for fan in os.scandir(self._blobs):
-            if len(fan.name) != 2:
-                os.unlink(fan.path)  # staged by a daemon that died
+        for fan in os.listdir(self._blobs):
+            if len(fan) != 2:
+                os.unlink(f"{self._blobs}/{fan}")  # staged by a daemon that died
                 continue
-            for entry in os.scandir(fan.path):
-                st = entry.stat(follow_symlinks=False)
-                found.append((st.st_atime_ns, bytes.fromhex(fan.name + entry.name), st.st_size))
+            for name in os.listdir(f"{self._blobs}/{fan}"):
+                st = os.lstat(f"{self._blobs}/{fan}/{name}")
+                found.append((st.st_atime_ns, bytes.fromhex(fan + name), st.st_size))
         for _, blob, size in sorted(found):
             self._touch(blob, size)
 

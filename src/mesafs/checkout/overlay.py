@@ -80,8 +80,8 @@ class Overlay:
 
     def inodes(self) -> Iterator[int]:
         """Numbers of all content here; what a crash left half staged is removed on the way."""
-        for entry in os.scandir(self._folder):
-            if entry.name.endswith(".new"):
-                os.unlink(entry.path)
+        for name in os.listdir(self._folder):
+            if name.endswith(".new"):
+                os.unlink(f"{self._folder}/{name}")
             else:
-                yield int(entry.name, 16)
+                yield int(name, 16)

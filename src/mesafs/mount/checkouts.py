@@ -38,9 +38,7 @@ def open_folder(
     """The locked folder of the checkout at ``place``; made under ``fresh_id`` if there is none."""
     above = private_folder(state, place.server, place.repository)
     wanted = {"mount_point": place.mount_point, "bookmark": place.bookmark}
-    checkout = next(
-        (entry.name for entry in os.scandir(above) if _read(Path(entry.path)) == wanted), fresh_id
-    )
+    checkout = next((name for name in os.listdir(above) if _read(above / name) == wanted), fresh_id)
     parts = (place.server, place.repository, checkout)
     folder = _locked(state, parts, ephemeral=ephemeral, clock=clock)
     target = folder.path / _PLACE
