@@ -44,11 +44,12 @@ from mesafs.mount.inodes import Inodes, KernelInvalidations
 from mesafs.mount.state_folder import StateFolder, is_overlay, private_folder
 from mesafs.mount.status import describe
 from mesafs.mount.sync.credential import Access, CredentialState
-from mesafs.mount.sync.remote import READ_SECONDS, RemoteObjects, RemotePublisher, Server
+from mesafs.mount.sync.remote import Server
 from mesafs.mount.sync.renewal import Renewal
 from mesafs.mount.sync.subscriber import Subscriber
 from mesafs.mount.sync.worker import Worker
 from mesafs.sdk.event_stream import StreamClosed
+from mesafs.sdk.remote import READ_SECONDS, RemoteObjects, RemotePublisher
 from mesafs.sdk.server_url import parse_url
 from mesafs.sdk.sync_api import SyncApi
 from mesafs.sdk.transport_http import HttpTransport
