@@ -20,8 +20,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from mesafs.sdk.filesystem import Filesystem
 from mesafs.sdk.server_url import parse_url
 from mesafs.sdk.sync_api import SyncApi
 from mesafs.sdk.transport_http import HttpTransport
@@ -88,23 +90,27 @@ class Place:
 
 def main() -> int:
     keep = "--keep" in sys.argv[1:]
-    if not fuse_is_possible():
-        print("! without FUSE the story cannot be told yet; see the remedy above", file=sys.stderr)
-        return 3
+    possible = fuse_is_possible() and "--no-mount" not in sys.argv[1:]
+    if not possible:
+        print("! nothing can be mounted here (see the remedy above), so the same story runs on the")
+        print("  in-process checkout: the mount's own code, without the kernel in front of it.")
     folder = Path(tempfile.mkdtemp(prefix="mesafs-quickstart-", dir="/var/tmp"))
     place, story = Place(folder), Story()
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         try:
-            tell(place, story, cleanup, keep=keep)
+            if possible:
+                tell(place, story, cleanup, keep=keep)
+            else:
+                tell_without_kernel(place, story, cleanup)
         except Failed as failure:
             print(story.summary())
             print(f"! {failure}", file=sys.stderr)
             return 1
         print(story.summary())
-        if keep:
+        if keep and possible:
             cleanup.pop_all()
-    print_next(place, kept=keep)
+    print_next(place, kept=keep and possible)
     return 0
 
 
@@ -116,7 +122,20 @@ def fuse_is_possible() -> bool:
     return os.geteuid() == 0 or shutil.which("fusermount3") is not None
 
 
-def tell(place: Place, story: Story, cleanup: contextlib.ExitStack, *, keep: bool) -> None:
+@dataclass(frozen=True)
+class Begun:
+    """A server with an imported repository, and a token for it."""
+
+    admin: Mesa
+    admin_key: str
+    url: str
+    key_id: str
+    token: str
+    imported: str
+
+
+def begin(place: Place, story: Story, cleanup: contextlib.ExitStack) -> Begun:
+    """The part that needs no mount: server, repository, import, key, token."""
     with story.step("collect real sources") as facts:
         count, size = collect_sources(place.source)
         facts.append(f"{count:,} files, {size / 1e6:.0f} MB")
@@ -142,8 +161,59 @@ def tell(place: Place, story: Story, cleanup: contextlib.ExitStack, *, keep: boo
         repository = f"{ORGANISATION}/{REPOSITORY}"
         scopes = ["read", "write"]
         signed = signer.tokens.create(scopes=scopes, repos=[repository], ttl_seconds=3600)
-        token = signed.token
         facts.append(f"read and write in {repository} only")
+    return Begun(admin, admin_key, url, key.id, signed.token, imported)
+
+
+def tell_without_kernel(place: Place, story: Story, cleanup: contextlib.ExitStack) -> None:
+    """The story where nothing can be mounted."""
+    begun = begin(place, story, cleanup)
+    transport = cleanup.enter_context(
+        contextlib.closing(HttpTransport(parse_url(begun.url), credential=begun.token))
+    )
+    api = SyncApi(transport)
+    with story.step("open the repository inside this process") as facts:
+        here = cleanup.enter_context(
+            Filesystem(api, ORGANISATION, REPOSITORY, folder=place.root / "checkout")
+        )
+        names = here.listdir("stdlib")
+        head = here.read("stdlib/json/__init__.py").decode().splitlines()[0]
+        print(f"    {'  '.join(names[:4])}\n    {head}")
+        facts.append(f"{len(names)} names in stdlib, fetched as they were read")
+    with story.step("edit, create, rename and delete"):
+        here.write(
+            "stdlib/json/__init__.py", here.read("stdlib/json/__init__.py") + b"\n# edited\n"
+        )
+        here.mkdir("notes/today", parents=True)
+        here.write("notes/today/TODO.md", b"- look around\n- edit\n")
+        here.rename("stdlib/textwrap.py", "stdlib/text_wrap.py")
+        here.remove("stdlib/this.py")
+    with story.step("wait until the server has it all"):
+        here.sync()
+    with story.step("ask the SDK what changed") as facts:
+        facts.append(show_change(begun.admin, begun.imported))
+    with story.step("compare this checkout's tree with the server's") as facts:
+        if here.tree != server_tree(begun.url, begun.token):
+            raise Failed(f"the checkout is at {here.tree}, and the server is not")
+        facts.append(f"both are {here.tree[:12]}")
+    with story.step("open it elsewhere, and compare again") as facts:
+        there = cleanup.enter_context(
+            Filesystem(api, ORGANISATION, REPOSITORY, folder=place.root / "other-checkout")
+        )
+        if there.tree != here.tree or there.read("notes/today/TODO.md") == b"":
+            raise Failed("the second checkout shows something else")
+        facts.append(f"both are {there.tree[:12]}")
+    with story.step("git clone") as facts:
+        facts.append(clone(place, begun.url, begun.token))
+    with story.step("revoke the key that signed the token") as facts:
+        begun.admin.api_keys.revoke(key_id=begun.key_id)
+        facts.append(refused_by_rest(begun.url, begun.token))
+
+
+def tell(place: Place, story: Story, cleanup: contextlib.ExitStack, *, keep: bool) -> None:
+    begun = begin(place, story, cleanup)
+    admin, url, token, imported = begun.admin, begun.url, begun.token, begun.imported
+    settings = {"MESA_API_KEY": begun.admin_key, "MESA_ORG": ORGANISATION, "MESA_API_URL": url}
     only_token = {"MESA_API_KEY": token, "MESA_ORG": ORGANISATION, "MESA_API_URL": url}
 
     work = place.first / ORGANISATION / REPOSITORY
@@ -179,7 +249,7 @@ def tell(place: Place, story: Story, cleanup: contextlib.ExitStack, *, keep: boo
         facts.append(clone(place, url, token))
 
     with story.step("revoke the key that signed the token") as facts:
-        admin.api_keys.revoke(key_id=key.id)
+        admin.api_keys.revoke(key_id=begun.key_id)
         facts.append(refusal(place.second / ORGANISATION / REPOSITORY, url, token))
 
     if keep:
@@ -366,8 +436,8 @@ def clone(place: Place, url: str, token: str) -> str:
     return f"tree {tree[:12]} again, {commits} commits"
 
 
-def refusal(work: Path, url: str, token: str) -> str:
-    """How a request and a read in the mount are refused now."""
+def refused_by_rest(url: str, token: str) -> str:
+    """How a request is refused now."""
     request = urllib.request.Request(f"{url}/v1/whoami")
     request.add_header("Authorization", f"Bearer {token}")
     try:
@@ -376,13 +446,18 @@ def refusal(work: Path, url: str, token: str) -> str:
     except urllib.error.HTTPError as error:
         with error:
             code = json.load(error)["error"]["code"]
-            status = error.code
+        return f"REST says {error.code} {code}"
+
+
+def refusal(work: Path, url: str, token: str) -> str:
+    """How a request and a read in the mount are refused now."""
+    by_rest = refused_by_rest(url, token)
     deadline = time.monotonic() + 5
     while True:
         try:
             (work / "stdlib" / "textwrap.py").read_bytes()
         except PermissionError as error:
-            return f"REST says {status} {code}, the mount {error.strerror!r}"
+            return f"{by_rest}, the mount {error.strerror!r}"
         if time.monotonic() > deadline:
             raise Failed("the mount still reads with the token of a revoked key")
         time.sleep(0.02)

@@ -1,12 +1,16 @@
-"""The README's first command tells the whole story, and cleans up after itself."""
+"""The README's first command tells the whole story, and cleans up or keeps as it was asked."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from support.polling import poll
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT = "mesafs-quickstart-*"
@@ -38,3 +42,32 @@ def test_the_story_ends_well_and_leaves_nothing() -> None:
     assert trees[0] == trees[1]
     assert "401" in summary
     assert set(Path("/var/tmp").glob(LEFT)) == before
+
+
+def test_kept_it_goes_on_running() -> None:
+    done = _quickstart("--keep")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"Still running, in (\S+)\.", done.stdout)
+    ending = re.search(r"^  (\S+) unmount (\S+) && kill (\d+)$", done.stdout, re.MULTILINE)
+    assert found is not None
+    assert ending is not None
+    command, point, server = ending.groups()
+    try:
+        work = Path(point) / "my-org" / "agent-workspace"
+        assert (work / "stdlib" / "textwrap.py").read_text().startswith("# An agent was here.")
+        (work / "later.txt").write_text("still writable")
+    finally:
+        ended = subprocess.run([command, "unmount", point], capture_output=True, check=False)
+        os.kill(int(server), signal.SIGTERM)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    poll(lambda: not Path(f"/proc/{server}").exists(), 30, what="the server ends")
+    subprocess.run(["rm", "-rf", found[1]], check=True)
+
+
+def test_where_nothing_can_be_mounted_the_same_story_runs_inside_the_process() -> None:
+    done = _quickstart("--no-mount")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "in-process checkout" in done.stdout
+    assert "REST says 401" in done.stdout
