@@ -467,8 +467,9 @@ def print_next(place: Place, *, kept: bool) -> None:
     if kept:
         print(f"Still running, in {place.root}. Next")
         print(f"  cd {place.second / ORGANISATION / REPOSITORY}")
-        print(f"  MESA_MOUNT_POINT={place.second} {MESA} status")
-        print(f"  {MESA} unmount {place.second} && kill {place.server_pid}")
+        home = f"HOME={place.root / 'home'}"
+        print(f"  {home} {MESA} status {place.second}")
+        print(f"  {home} {MESA} unmount {place.second} && kill {place.server_pid}")
     else:
         print("Next")
         print("  .venv/bin/mesa serve --data-dir ./data               a server that stays")

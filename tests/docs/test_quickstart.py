@@ -49,16 +49,21 @@ def test_kept_it_goes_on_running() -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"Still running, in (\S+)\.", done.stdout)
-    ending = re.search(r"^  (\S+) unmount (\S+) && kill (\d+)$", done.stdout, re.MULTILINE)
+    ending = re.search(r"^  HOME=(\S+) (\S+) unmount (\S+) && kill (\d+)$", done.stdout, re.MULTILINE)
     assert found is not None
     assert ending is not None
-    command, point, server = ending.groups()
+    home, command, point, server = ending.groups()
     try:
         work = Path(point) / "my-org" / "agent-workspace"
         assert (work / "stdlib" / "textwrap.py").read_text().startswith("# An agent was here.")
         (work / "later.txt").write_text("still writable")
     finally:
-        ended = subprocess.run([command, "unmount", point], capture_output=True, check=False)
+        ended = subprocess.run(
+            [command, "unmount", point],
+            env={**os.environ, "HOME": home},
+            capture_output=True,
+            check=False,
+        )
         os.kill(int(server), signal.SIGTERM)
     assert (ended.returncode, ended.stderr) == (0, b"")
     poll(lambda: not Path(f"/proc/{server}").exists(), 30, what="the server ends")
