@@ -119,7 +119,7 @@ class Checkout:
         self.on_edit: Callable[[], None] = lambda: None
         self._numbers = itertools.count(first_number & (1 << 61) - 1 | 1 << 62)
         self._cookies = itertools.count(1)
-        self._missed_at = float("-inf")
+        self._missed_at = self._missed_tree_at = float("-inf")
         #: Called for each open handle of a file whose bytes moved to the overlay.
         self.on_materialised: Callable[[Node], None] = lambda node: None
         self.root = self._make_root()
@@ -288,6 +288,23 @@ class Checkout:
             ):
                 wanted[BlobId(oid)] = None
                 total += candidate.size
+        return list(wanted)
+
+    def _with_sibling_trees(self, node: Node, tree: TreeId) -> list[TreeId]:
+        """The wanted tree and, when misses come one after the other, those of its siblings."""
+        now = self.clock.monotonic()
+        scanning = now - self._missed_tree_at < _SCAN_SECONDS
+        self._missed_tree_at = now
+        if not scanning or node.parent is None or node.parent.children is None:
+            return [tree]
+        wanted = {tree: None}
+        for sibling in node.parent.children.values():
+            if len(wanted) > _PREFETCH_FILES:
+                break
+            if sibling.is_directory and sibling.children is None and sibling.oid is not None:
+                found = TreeId(sibling.oid)
+                if not self.cache.has_tree(found):
+                    wanted[found] = None
         return list(wanted)
 
     def _following(self, parent: Node) -> Iterator[Node]:
@@ -611,7 +628,7 @@ class Checkout:
         assert node.oid is not None, "a directory without a tree has its children"
         entries = self.cache.tree(TreeId(node.oid))
         if entries is None:
-            raise Wanted(self.fetcher, trees=[TreeId(node.oid)])
+            raise Wanted(self.fetcher, trees=self._with_sibling_trees(node, TreeId(node.oid)))
         prefix = node.path()
         prefix = prefix + b"/" if prefix else b""
         children: dict[bytes, Node] = {}

@@ -12,6 +12,7 @@ time it is opened after it, or its file, changed (a disk can flip a bit; somebod
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import threading
@@ -163,20 +164,37 @@ class ObjectCache:
             return None
         return entries
 
+    def has_tree(self, tree: TreeId) -> bool:
+        return tree == EMPTY_TREE or os.path.exists(self._tree_path(tree))
+
     def store_tree(self, tree: TreeId, entries: list[ListedEntry]) -> None:
         """Keep a tree that the caller has checked or made."""
+        data = encode_tree(tree, entries)
+        try:
+            self._stage_tree(tree, data)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not self.give_up():
+                raise
+            self._stage_tree(tree, data)
+
+    def _stage_tree(self, tree: TreeId, data: bytes) -> None:
         target = self._tree_path(tree)
         staged = self._staged_path()
         fd = self._create(staged)
         try:
-            os.write(fd, encode_tree(tree, entries))
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            try:
+                self._files.rename("cache.publish", staged, target)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+                self._files.rename("cache.publish", staged, target)
+        except BaseException:
+            os.unlink(staged)
+            raise
         finally:
             os.close(fd)
-        try:
-            self._files.rename("cache.publish", staged, target)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-            self._files.rename("cache.publish", staged, target)
 
     def store_trees(
         self, wanted: set[TreeId], answer: Iterable[tuple[TreeId, list[ListedEntry]]]

@@ -24,6 +24,7 @@ from mesafs.model.ids import CheckoutId, PublishId, RepositoryId
 from mesafs.wire.sync import MAX_PACK_BYTES, PublishAnswer, PublishRequest, RepositoryState
 
 _PACK_TARGET_BYTES = MAX_PACK_BYTES * 3 // 4
+_MEMORY_TARGET_BYTES = 4 << 20
 _STREAM_BYTES = 8 << 20
 
 #: Code of the server's refusal of a tree whose objects it does not have.
@@ -202,6 +203,7 @@ class _PackSpool:
         self._file: BinaryIO | None = None
         self._writer: PackWriter | None = None
         self._given: set[bytes] = set()
+        self._target_bytes = _PACK_TARGET_BYTES
 
     def __enter__(self) -> Self:
         return self
@@ -215,11 +217,11 @@ class _PackSpool:
         self._given.add(object_id)
         size = len(content) if isinstance(content, bytes) else content[1]
         writer = self._writer
-        if writer is not None and len(writer) and writer.size_bytes + size > _PACK_TARGET_BYTES:
+        if writer is not None and len(writer) and writer.size_bytes + size > self._target_bytes:
             self.flush()
             writer = None
         if writer is None:
-            self._file = cast("BinaryIO", tempfile.TemporaryFile(dir=self._directory))  # noqa: SIM115
+            self._file = self._scratch(size)
             writer = self._writer = PackWriter(self._file)
         if isinstance(content, bytes):
             writer.add(kind, object_id, content)
@@ -233,6 +235,16 @@ class _PackSpool:
                 return chunk
 
             writer.add_stream(kind, object_id, size, read)
+
+    def _scratch(self, size_bytes: int) -> BinaryIO:
+        """A file without a name; in memory while the disk is full, since publishing is what frees it."""
+        status = os.statvfs(self._directory)
+        free = status.f_bavail * status.f_frsize
+        if free < 2 * max(size_bytes, _PACK_TARGET_BYTES) and size_bytes <= MAX_PACK_BYTES:
+            self._target_bytes = _MEMORY_TARGET_BYTES
+            return cast("BinaryIO", os.fdopen(os.memfd_create("mesa-pack"), "w+b"))
+        self._target_bytes = _PACK_TARGET_BYTES
+        return cast("BinaryIO", tempfile.TemporaryFile(dir=self._directory))
 
     def flush(self) -> None:
         """Upload what is collected."""

@@ -14,7 +14,6 @@ import secrets
 import signal
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from mesafs.mount.fuse.operations import Operations
 from mesafs.mount.fuse.privileges import may_pass_through
 from mesafs.mount.fuse.session import Session, SessionOptions
 from mesafs.mount.inodes import Inodes, KernelInvalidations
+from mesafs.mount.settings import MountSettings
 from mesafs.mount.state_folder import StateFolder, is_overlay, private_folder
 from mesafs.mount.status import describe
 from mesafs.mount.sync.credential import Access, CredentialState
@@ -66,31 +66,6 @@ _OPEN_FILES = 65536
 _LOOKS = 25
 #: The thread that answers the kernel must not wait long for one that hashes.
 _SWITCH_SECONDS = 0.0005
-
-
-@dataclass(frozen=True, slots=True)
-class MountSettings:
-    """Everything a daemon is told; travels as JSON through a pipe, the credential with it."""
-
-    api_url: str
-    credential: str
-    organisation: str
-    mount_point: str
-    state: str
-    runtime: str
-    log_file: str | None
-    uid: int
-    gid: int
-    repositories: list[list[str | None]] | None = None
-    credential_file: str | None = None
-    ca_file: str | None = None
-    read_only: bool = False
-    durability: str = "local"
-    on_expiry: str = "fail"
-    cache_max_bytes: int = 2 << 30
-    edits_max_bytes: int = 10 << 30
-    ephemeral: bool = False
-    passthrough: bool = True
 
 
 def main(settings: dict[str, Any], report: Report) -> int:

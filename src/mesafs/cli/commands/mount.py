@@ -17,9 +17,9 @@ from mesafs.cli.running_mounts import absolute
 from mesafs.mount import control
 from mesafs.mount.config import Places, child_environment, places
 from mesafs.mount.control import ControlClient, Instance
-from mesafs.mount.daemon import MountSettings, serve
 from mesafs.mount.daemonize import DaemonFailed, Report, harden, launch
 from mesafs.mount.fuse import mounting
+from mesafs.mount.settings import MountSettings
 from mesafs.mount.state_folder import private_folder
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     target = mounting.check_mount_point(target)
     settings = _settings(arguments, config, where, target, credential)
     if not arguments.daemonize:
+        from mesafs.mount.daemon import serve  # noqa: PLC0415 - a daemon loads it by itself
+
         harden()
         context.output.note(f"mounting at {target}; Ctrl-C publishes and unmounts")
         return serve(dataclasses.replace(settings, log_file=None), Report(None))

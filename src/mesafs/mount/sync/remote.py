@@ -1,8 +1,8 @@
 """The server of a mount: patient for a stated time, then clear.
 
 A read that needs the network waits at most ``READ_SECONDS`` while the server does not answer. Once it
-is known to be away, further reads try once and fail, so that a search through a thousand files that
-are not here does not wait a thousand times.
+is known to be away, further reads try once and fail, or fail without trying where a try takes long, so
+that a search through a thousand files that are not here does not wait a thousand times.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from mesafs.sdk.sync_api import SyncApi
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 _KNOWN_AWAY_SECONDS = 5.0
+#: After a wait that long for nothing, reads fail at once for as long again.
+_SILENT_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -31,6 +33,7 @@ class Server:
         self.patient = patient
         self._clock = clock
         self._away_until = 0.0
+        self._silent_until = 0.0
         self._stopping = threading.Event()
         #: Told of every refusal of the credential.
         self.on_refused: Callable[[MesaError], None] = lambda error: None
@@ -67,4 +70,4 @@ class Server:
     def reached(self) -> None:
         """The server answered."""
         self.unreachable = None
-        self._away_until = 0.0
+        self._away_until = self._silent_until = 0.0

@@ -7,6 +7,7 @@ file that keeps changing waits until it is quiet for two seconds, or for thirty 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mesafs.base.clock import Clock
-from mesafs.base.errors import ErrorKind, MesaError, Unavailable
+from mesafs.base.errors import ErrorKind, Exhausted, MesaError, Unavailable
 from mesafs.checkout.adoption import begin_generation, settle
 from mesafs.checkout.checkout import Checkout, signature
 from mesafs.checkout.nodes import ContentSignature
@@ -146,8 +147,9 @@ class Worker:
                     self._wait_for_quiet()
                 self._work(forced=asked != self._turns_done)
             except Exception as error:  # noqa: BLE001 - the thread must outlive a failed publish
-                self._failed(error)
-                self._answer(asked, error)
+                understood = self._understood(error)
+                self._failed(understood)
+                self._answer(asked, understood)
             else:
                 self._succeeded()
                 self._answer(asked, None)
@@ -303,6 +305,14 @@ class Worker:
         status = os.statvfs(checkout.journal.directory)
         if status.f_bavail * status.f_frsize < _FREE_BYTES_WANTED:
             checkout.cache.give_up()
+
+    def _understood(self, error: Exception) -> Exception:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return Exhausted(
+                f"the disk under {self.checkout.journal.directory} is full",
+                hint="free some of it; edits are kept, and published then",
+            )
+        return error
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
