@@ -137,6 +137,7 @@ class _Adoption:
         checkout.base = previous.advanced(self._state, merge_base=merge_base)
         checkout.base_trees = base_trees
         checkout.pending = None
+        checkout.left.append(previous.commit)
         checkout.attributes.remember(self._remember)
         self._remember_new()
         begin_generation(checkout)

@@ -16,6 +16,7 @@ import itertools
 import os
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from mesafs.base.clock import Clock
@@ -38,7 +39,7 @@ from mesafs.checkout.object_cache import ObjectCache
 from mesafs.checkout.overlay import Overlay
 from mesafs.checkout.ports import Invalidations
 from mesafs.git.objects import blob_id
-from mesafs.model.ids import BlobId, TreeId
+from mesafs.model.ids import BlobId, CommitId, TreeId
 from mesafs.model.objects import MODE_GITLINK, MODE_TREE, TreeEntry
 from mesafs.model.paths import MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, objection
 
@@ -113,6 +114,8 @@ class Checkout:
         #: Blob id and size of the text with markers of each conflicted path of ``base``.
         self.conflict_texts: dict[bytes, tuple[BlobId, int]] = {}
         self.pending: PendingPublish | None = None
+        #: Commits that were the base here before: a state of one that arrives late is no news.
+        self.left: deque[CommitId] = deque(maxlen=1024)
         #: Inode numbers that the records of a replay under way will give: nothing loaded takes them.
         self.claimed: set[int] = set()
         #: Called, with the lock held, when there is something to publish that was not there before.

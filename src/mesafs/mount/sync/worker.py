@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from mesafs.checkout.checkout import Checkout, signature
 from mesafs.checkout.nodes import ContentSignature
 from mesafs.checkout.ports import Objects, Publisher
 from mesafs.checkout.publishing import follow, publish
-from mesafs.model.ids import CommitId, PublishId
+from mesafs.model.ids import PublishId
 from mesafs.wire.sync import RepositoryState
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,6 @@ class Worker:
         self._generation_path = checkout.journal.path
         self._large: dict[int, _LargeFile] = {}
         self._failures = 0
-        self._passed: deque[CommitId] = deque(maxlen=256)
         self._thread = threading.Thread(target=self._run, name=f"sync-{name}", daemon=True)
         #: What keeps edits from the server, for ``mesa status``; None when nothing does.
         self.problem: str | None = None
@@ -252,12 +250,11 @@ class Worker:
         An operation that is extended keeps its number, so the number alone does not tell.
         """
         base = self.checkout.base
-        self._passed.append(base.commit)
         if state.commit == base.commit:
             return False
         if state.epoch != base.epoch or state.operation > base.operation:
             return True
-        return state.operation == base.operation and state.commit not in self._passed
+        return state.operation == base.operation and state.commit not in self.checkout.left
 
     def _open_files_changed(self, hold_back: set[int]) -> bool:
         return any(
