@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 from mesafs.base.errors import EXIT_STATUS, ErrorKind, MesaError
@@ -19,6 +20,7 @@ from mesafs.mount.control import Instance
 from mesafs.mount.fuse import mounting
 
 _ANSWER_SECONDS = 0.7
+_FOREIGN = "no daemon of this user answers for it"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +40,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     served = {answer["mount_point"] for answer in answers}
     if arguments.path is None:
         answers += [
-            {"mount_point": str(entry.target), "state": "no daemon of this user answers for it"}
+            {"mount_point": str(entry.target), "state": _FOREIGN}
             for entry in mounting.our_mounts()
             if str(entry.target) not in served
         ]
@@ -46,7 +48,8 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         context.output.json({"mounts": answers})
     else:
         _show(context.output, answers)
-    if any(answer["state"] != "running" for answer in answers):
+    # A mount without a daemon of ours may well be somebody else's: shown, and no failure.
+    if any(answer["state"] not in ("running", _FOREIGN) for answer in answers):
         return EXIT_STATUS[ErrorKind.UNAVAILABLE]
     return 0
 
@@ -79,12 +82,18 @@ def _summary(answer: dict[str, Any]) -> str:
         return f"{answer['state']}{pid}; `mesa unmount --force {answer['mount_point']}` ends it"
     parts = [f"process {answer['pid']}"]
     if answer.get("server"):
-        parts.append(f"server {answer['server']}")
+        away = "" if answer.get("reachable", True) else f" unreachable ({answer['unreachable']})"
+        parts.append(f"server {answer['server']}{away}")
     credential = answer.get("credential")
     if isinstance(credential, dict) and credential.get("state"):
-        until = f" until {credential['expires_at']}" if credential.get("expires_at") else ""
-        parts.append(f"credential {credential['state']}{until}")
+        parts.append(f"credential {credential['state']}{_until(credential.get('expires_at'))}")
     return ", ".join(parts)
+
+
+def _until(expires_at: Any) -> str:
+    if not isinstance(expires_at, int):
+        return ""
+    return f" until {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _repository(entry: dict[str, Any]) -> str:
@@ -95,7 +104,8 @@ def _repository(entry: dict[str, Any]) -> str:
         parts.append(f"({str(entry['change'])[:8]})")
     unpublished = entry.get("unpublished") or 0
     if unpublished:
-        since = f" since {entry['pending_since']}" if entry.get("pending_since") else ""
+        seconds = entry.get("pending_seconds")
+        since = f" for {seconds} s" if seconds is not None else ""
         parts.append(f"{unpublished} unpublished{since}")
     else:
         parts.append("published")
