@@ -10,6 +10,9 @@ import pytest
 from mesafs.testing.server import RunningServer
 from support.mounts import Administrator, Mounted, Repository
 
+#: Below the user's home.
+NOWHERE = Path()
+
 MakeMount = Callable[..., Mounted]
 
 
@@ -42,6 +45,7 @@ def new_mount(tmp_path: Path) -> Iterator[MakeMount]:
         *options: str,
         credential: str | None = None,
         url: str | None = None,
+        state_home: Path = NOWHERE,
     ) -> Mounted:
         user = Mounted(
             repository,
@@ -49,6 +53,7 @@ def new_mount(tmp_path: Path) -> Iterator[MakeMount]:
             repository.admin.token(repository) if credential is None else credential,
             repository.admin.server.url if url is None else url,
             options,
+            state_home,
         )
         made.append(user)
         return user

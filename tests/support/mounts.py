@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -13,7 +14,6 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from mesafs.sdk.sync_api import SyncApi
 from mesafs.sync import Mesa
 from mesafs.testing.server import RunningServer
 from support.plain_git import environment, git, write_tree
-from support.polling import poll
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,17 @@ class Administrator:
     def token(
         self, *repositories: Repository, scopes: Iterable[str] = ("read", "write"), ttl: int = 3600
     ) -> str:
-        names = [f"{self.server.org}/{repository.name}" for repository in repositories]
+        names = [repository.full_name for repository in repositories]
         created = self.client.tokens.create(scopes=list(scopes), repos=names, ttl_seconds=ttl)
         return str(created.token)
+
+    def token_of(self, key: str, repository: Repository) -> str:
+        """A token signed with another key."""
+        with Mesa(api_key=key, api_url=self.server.url, org=self.server.org) as client:
+            created = client.tokens.create(
+                scopes=["read", "write"], repos=[repository.full_name], ttl_seconds=3600
+            )
+            return str(created.token)
 
     def close(self) -> None:
         self.client.close()
@@ -140,11 +147,14 @@ class Mounted:
     credential: str
     url: str
     options: tuple[str, ...] = ()
+    state_home: Path = Path()
     mount_point: Path = field(init=False)
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         self.mount_point = self.home / "mnt"
+        if self.state_home == Path():
+            self.state_home = self.home / "state"
 
     @property
     def folder(self) -> Path:
@@ -156,6 +166,7 @@ class Mounted:
         settings = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
+            "XDG_STATE_HOME": str(self.state_home),
             "MESA_API_URL": self.url,
             "MESA_ORG": self.repository.admin.server.org,
             "MESA_API_KEY": self.credential if credential is None else credential,
@@ -202,7 +213,7 @@ class Mounted:
     @property
     def log(self) -> str:
         """Everything that the daemons here have logged."""
-        logs = sorted((self.home / ".local/state/mesa/logs").glob("*.log"))
+        logs = sorted((self.state_home / "mesa/logs").glob("*.log"))
         return "".join(log.read_text("utf-8", "replace") for log in logs)
 
     @property
@@ -241,7 +252,7 @@ class Mounted:
     def daemons(self) -> list[int]:
         """Processes that serve mounts of this home."""
         found = []
-        for instance in (self.home / ".local/state/mesa/run").glob("*.json"):
+        for instance in (self.state_home / "mesa/run").glob("*.json"):
             with suppress(OSError, ValueError):
                 pid = int(json.loads(instance.read_bytes())["pid"])
                 if b"mesafs" in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -249,10 +260,14 @@ class Mounted:
         return found
 
     def kill_daemon(self) -> None:
-        """As a crash would."""
+        """As a crash would; all its threads are gone when this returns."""
         for pid in self.daemons():
-            os.kill(pid, signal.SIGKILL)
-            poll(partial(_is_gone, pid), what="the daemon's end")
+            process = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+                assert select.select([process], [], [], 10)[0], "the daemon does not end"
+            finally:
+                os.close(process)
 
     def end(self) -> None:
         """Whatever state it is in, nothing stays."""
@@ -284,11 +299,3 @@ def refused(code: int) -> pytest.RaisesExc[OSError]:
 
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
-
-
-def _is_gone(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state == b"Z"

@@ -46,7 +46,10 @@ class Server:
 
     def call(self, action: Callable[[SyncApi], T], *, seconds: float, patiently: bool = False) -> T:
         """Run ``action``, again while the server does not answer, for at most ``seconds``."""
-        deadline = self._clock.monotonic() + seconds
+        began = self._clock.monotonic()
+        if seconds and began < self._silent_until:
+            raise Unavailable(self.unreachable or "the server does not answer")
+        deadline = began + seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -54,6 +57,8 @@ class Server:
             except Unavailable as error:
                 self.unreachable = error.message
                 now = self._clock.monotonic()
+                if now - began > _SILENT_SECONDS:
+                    self._silent_until = now + _SILENT_SECONDS
                 known_away = now < self._away_until
                 self._away_until = now + _KNOWN_AWAY_SECONDS
                 if known_away or now + pause > deadline or self._stopping.is_set():
