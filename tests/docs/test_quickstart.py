@@ -49,7 +49,9 @@ def test_kept_it_goes_on_running() -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"Still running, in (\S+)\.", done.stdout)
-    ending = re.search(r"^  HOME=(\S+) (\S+) unmount (\S+) && kill (\d+)$", done.stdout, re.MULTILINE)
+    ending = re.search(
+        r"^  HOME=(\S+) (\S+) unmount (\S+) && kill (\d+)$", done.stdout, re.MULTILINE
+    )
     assert found is not None
     assert ending is not None
     home, command, point, server = ending.groups()

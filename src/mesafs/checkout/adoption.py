@@ -11,6 +11,9 @@ that is as it was.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import logging
 from collections.abc import Iterable
 
 from mesafs.checkout.attributes import Remembered
@@ -24,6 +27,8 @@ from mesafs.git.objects import serialise_tree, tree_id
 from mesafs.model.ids import EMPTY_TREE, TreeId
 from mesafs.model.objects import MODE_GITLINK, MODE_TREE
 from mesafs.wire.sync import ListedEntry, RepositoryState
+
+log = logging.getLogger(__name__)
 
 _KEEP_IN_OVERLAY_BYTES = 1 << 20
 _DEMOTE_AT_ONCE = 64
@@ -49,26 +54,49 @@ def adopt(checkout: Checkout, state: RepositoryState, snapshot: Snapshot | None)
         except Wanted as wanted:
             wanted.fetch()
     settle(checkout)
-    if snapshot is not None:
+    if snapshot is not None and not checkout.unstated:
         demote(checkout, snapshot)
 
 
 def settle(checkout: Checkout) -> None:
     """Make the journal's new generation durable and remove the old ones."""
-    checkout.journal.settle()
+    if checkout.unstated:
+        restate(checkout)
+    if not checkout.unstated:
+        checkout.journal.settle()
+
+
+def restate(checkout: Checkout) -> None:
+    """Begin a new generation, fetching the trees that it takes. Called without the lock."""
+    while True:
+        try:
+            with checkout.lock:
+                begin_generation(checkout)
+        except MissingBaseTree as missing:
+            checkout.fetcher.trees([missing.tree])
+            continue
+        return
 
 
 def begin_generation(checkout: Checkout) -> None:
-    """Start a journal that states only what is still unpublished or local. Called with the lock held."""
+    """Start a journal that states only what is still unpublished or local. Called with the lock held.
+
+    Until it succeeds no further edit is taken: the old generation states another base, and an edit
+    made since could not be replayed on it. What was acknowledged before is in the old one.
+    """
+    checkout.unstated = True
+    records = list(describe(checkout))
     try:
-        records = list(describe(checkout))
-    except MissingBaseTree:
-        checkout.journal.append(checkout.base.encode())
-        return
-    successor = checkout.journal.next_generation(checkout.identity, iter(records))
+        successor = checkout.journal.next_generation(checkout.identity, iter(records))
+    except OSError as error:
+        if error.errno != errno.ENOSPC or not checkout.journal.free_space():
+            log.warning("no new journal could be begun: %s", error)
+            return
+        successor = checkout.journal.next_generation(checkout.identity, iter(records))
     successor.relieve = checkout.journal.relieve
     checkout.journal.close()
     checkout.journal = successor
+    checkout.unstated = False
 
 
 def demote(checkout: Checkout, snapshot: Snapshot) -> None:
@@ -140,7 +168,8 @@ class _Adoption:
         checkout.left.append(previous.commit)
         checkout.attributes.remember(self._remember)
         self._remember_new()
-        begin_generation(checkout)
+        with contextlib.suppress(MissingBaseTree):  # fetched by ``settle``, outside the lock
+            begin_generation(checkout)
 
     # -- reading --------------------------------------------------------------------------------
 

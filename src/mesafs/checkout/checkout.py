@@ -99,6 +99,8 @@ class Checkout:
         #: errno that every look, or every edit, is answered with; 0 while the credential is good.
         self.refuse_reads = 0
         self.refuse_writes = 0
+        #: No journal states the present base yet: see ``adoption.begin_generation``.
+        self.unstated = False
         #: Files whose content the server may not have: nobody writes them, or somebody has them open.
         self.edited_files: dict[int, Node] = {}
         self.writing: dict[int, Node] = {}
@@ -574,6 +576,8 @@ class Checkout:
             raise refused(self.refuse_writes)
         if self.read_only:
             raise refused(errno.EROFS)
+        if self.unstated:
+            raise refused(errno.ENOSPC)
 
     def check_writable(self) -> None:
         self.check_allowed()

@@ -126,13 +126,17 @@ class Journal:
     def _append_again(self, record: bytes, error: OSError) -> None:
         """Take back what a failed append left, free space, and try once more."""
         os.ftruncate(self._fd, self.size_bytes)
-        if error.errno != errno.ENOSPC or not (self.relieve() or self._drop_ballast()):
+        if error.errno != errno.ENOSPC or not self.free_space():
             raise error
         try:
             self._files.append("journal.append", self._fd, record)
         except OSError:
             os.ftruncate(self._fd, self.size_bytes)
             raise
+
+    def free_space(self) -> bool:
+        """Free space on a full disk, the cache's first; whether there was any to free."""
+        return bool(self.relieve()) or self._drop_ballast()
 
     def _drop_ballast(self) -> bool:
         """Give up the space that was kept for the edits that free space."""
@@ -229,7 +233,7 @@ def open_journal(
             data = file.read()
         payloads, end = _scan(data, path)
         if END not in payloads:
-            if generation == generations[0]:
+            if generation == generations[0] > 1:
                 if len(data) == 0 or not payloads:
                     raise DamagedJournal(path, 0)
                 raise DamagedJournal(path, end)

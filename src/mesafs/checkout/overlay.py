@@ -9,6 +9,7 @@ object is staged under that suffix and renamed.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -53,12 +54,7 @@ class Overlay:
             staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )
         try:
-            offset = 0
-            while offset < size:
-                copied = os.copy_file_range(source, fd, min(size - offset, 1 << 30), offset, offset)
-                if copied == 0:
-                    raise OSError(5, "the cached object is shorter than its size")
-                offset += copied
+            _copy(source, fd, size)
             os.utime(fd, ns=(mtime_ns, mtime_ns))
         except BaseException:
             os.unlink(staged)
@@ -85,3 +81,19 @@ class Overlay:
                 os.unlink(f"{self._folder}/{name}")
             else:
                 yield int(name, 16)
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    """Copy ``size`` bytes from the start, by the kernel where it can."""
+    offset = 0
+    while offset < size:
+        wanted = min(size - offset, 1 << 30)
+        try:
+            copied = os.copy_file_range(source, target, wanted, offset, offset)
+        except OSError as error:
+            if error.errno not in {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise
+            copied = os.pwrite(target, os.pread(source, min(wanted, _COPY_BYTES), offset), offset)
+        if copied == 0:
+            raise OSError(errno.EIO, "the cached object is shorter than its size")
+        offset += copied

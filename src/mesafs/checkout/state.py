@@ -20,7 +20,11 @@ from mesafs.wire.sync import ListedEntry
 
 
 class MissingBaseTree(Exception):
-    """A tree needed to state the difference is not in the cache; the old generation stays."""
+    """A tree needed to state the difference is not in the cache."""
+
+    def __init__(self, tree: TreeId) -> None:
+        super().__init__(tree.hex())
+        self.tree = tree
 
 
 def describe(checkout: Checkout) -> Iterator[bytes]:
@@ -46,7 +50,7 @@ def _directory(
     if tree is not None:
         entries = checkout.cache.tree(tree)
         if entries is None:
-            raise MissingBaseTree
+            raise MissingBaseTree(tree)
         base = {entry.name: entry for entry in entries if entry.mode != MODE_GITLINK}
     assert node.children is not None, "a directory that differs is loaded"
     for name in base.keys() - node.children.keys():

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from mesafs.base.clock import Clock
 from mesafs.base.errors import ErrorKind, Exhausted, MesaError, Unavailable
-from mesafs.checkout.adoption import begin_generation, settle
+from mesafs.checkout.adoption import restate, settle
 from mesafs.checkout.checkout import Checkout, signature
 from mesafs.checkout.nodes import ContentSignature
 from mesafs.checkout.ports import Objects, Publisher
@@ -157,6 +157,8 @@ class Worker:
             return _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS)) - 1]
         if self.checkout.edited_files or self.checkout.pending is not None:
             return _TICK_SECONDS
+        if self.checkout.unstated:
+            return _RETRY_SECONDS[-1]
         if self.checkout.writing:
             return _POLL_OPEN_FILES_SECONDS
         return _COMPACT_SECONDS
@@ -164,13 +166,13 @@ class Worker:
     def _compact(self) -> None:
         """State anew what a long journal says: edits that stay local are published by nobody."""
         checkout = self.checkout
-        if checkout.journal.size_bytes < max(_JOURNAL_BYTES, 2 * checkout.journal.opening_bytes):
+        limit = max(_JOURNAL_BYTES, 2 * checkout.journal.opening_bytes)
+        if not checkout.unstated and checkout.journal.size_bytes < limit:
             return
         try:
-            with checkout.lock:
-                begin_generation(checkout)
+            restate(checkout)
             settle(checkout)
-        except OSError as error:
+        except (OSError, MesaError) as error:
             log.warning("%s: the journal could not be shortened: %s", self.name, error)
 
     def _answer(self, asked: int, error: BaseException | None) -> None:
