@@ -349,6 +349,12 @@ class _Adoption:
         checkout = self._checkout
         for path in previous.conflicts | state.conflicts:
             node = self._find(path)
+            if node is not None and path in state.conflicts and node.materialised:
+                # What was sent is one side of it now: it gives way to the text with both.
+                entry = self._entry_at(path)
+                if node.parent is not None and self._is_clean(node, entry):
+                    self._replace(node.parent, node.name, node, entry, path)
+                    node = self._find(path)
             if node is None or not node.is_file or node.materialised:
                 continue
             text = checkout.conflict_texts.get(path) if path in state.conflicts else None
