@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +72,10 @@ def test_a_state_that_arrives_after_this_checkout_has_come_past_it_changes_nothi
         invalidations=NoInvalidations(),
     )
     numbers = itertools.count()
-    new_id: Callable[[], PublishId] = lambda: PublishId(f"publish-{next(numbers)}")
+
+    def new_id() -> PublishId:
+        return PublishId(f"publish-{next(numbers)}")
+
     worker = Worker("acme/app", checkout, bookmark, bookmark, clock=SystemClock(), new_id=new_id)
     worker.start()
     write(checkout, b"a", b"1")
