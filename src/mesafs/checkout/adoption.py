@@ -126,7 +126,7 @@ def demote(checkout: Checkout, snapshot: Snapshot) -> None:
                 remembered[node.path()] = Remembered(node.ino, node.mode, node.mtime_ns, file.oid)
                 checkout.cache.adopt_blob(file.oid, checkout.overlay.path(node.ino), file.size)
                 node.materialised = False
-                node.size = file.size
+                node.size, node.view = file.size, None
                 checkout.materialised.pop(node.ino, None)
                 checkout.unremembered.pop(node.ino, None)
             checkout.attributes.remember(remembered)
@@ -355,7 +355,11 @@ class _Adoption:
                 if node.parent is not None and self._is_clean(node, entry):
                     self._replace(node.parent, node.name, node, entry, path)
                     node = self._find(path)
-            if node is None or not node.is_file or node.materialised:
+            if node is None or not node.is_file:
+                continue
+            if node.materialised:
+                if path not in state.conflicts:  # what is in the overlay resolved it
+                    node.conflicted, node.view = False, None
                 continue
             text = checkout.conflict_texts.get(path) if path in state.conflicts else None
             if text is None:

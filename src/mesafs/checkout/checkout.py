@@ -17,7 +17,7 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from mesafs.base.clock import Clock
 from mesafs.base.files import Files
@@ -38,6 +38,7 @@ from mesafs.checkout.nodes import (
 from mesafs.checkout.object_cache import ObjectCache
 from mesafs.checkout.overlay import Overlay
 from mesafs.checkout.ports import Invalidations
+from mesafs.checkout.prefetch import Prefetch
 from mesafs.git.objects import blob_id
 from mesafs.model.ids import BlobId, CommitId, TreeId
 from mesafs.model.objects import MODE_GITLINK, MODE_TREE, TreeEntry
@@ -45,11 +46,6 @@ from mesafs.model.paths import MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, object
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
-_PREFETCH_FILES = 256
-_PREFETCH_BYTES = 1 << 20
-_PREFETCH_LARGEST = 64 << 10
-_PREFETCH_DIRECTORIES = 32
-_SCAN_SECONDS = 0.25
 _ACCESS_BITS = 0o777
 _VERSIONED_KINDS = {S_IFDIR, S_IFREG, S_IFLNK}
 
@@ -124,7 +120,7 @@ class Checkout:
         self.on_edit: Callable[[], None] = lambda: None
         self._numbers = itertools.count(first_number & (1 << 61) - 1 | 1 << 62)
         self._cookies = itertools.count(1)
-        self._missed_at = self._missed_tree_at = float("-inf")
+        self._prefetch = Prefetch(cache, clock)
         #: Called for each open handle of a file whose bytes moved to the overlay.
         self.on_materialised: Callable[[Node], None] = lambda node: None
         self.root = self._make_root()
@@ -268,59 +264,8 @@ class Checkout:
     def _open_blob(self, node: Node, blob: BlobId) -> int:
         fd = self.cache.open_blob(blob)
         if fd is None:
-            raise Wanted(self.fetcher, blobs=self._with_siblings(node, blob))
+            raise Wanted(self.fetcher, blobs=self._prefetch.files(node, blob))
         return fd
-
-    def _with_siblings(self, node: Node, blob: BlobId) -> list[BlobId]:
-        """The wanted blob and, when misses come one after the other, the small ones that follow it."""
-        wanted = {blob: None}
-        now = self.clock.monotonic()
-        scanning = now - self._missed_at < _SCAN_SECONDS
-        self._missed_at = now
-        if node.parent is None or not scanning:
-            return [blob]
-        total = 0
-        for candidate in self._following(node.parent):
-            if len(wanted) > _PREFETCH_FILES or total > _PREFETCH_BYTES:
-                break
-            oid = candidate.view or candidate.oid
-            if (
-                candidate.is_file
-                and not candidate.materialised
-                and candidate.size <= _PREFETCH_LARGEST
-                and oid is not None
-                and not self.cache.has_blob(BlobId(oid))
-            ):
-                wanted[BlobId(oid)] = None
-                total += candidate.size
-        return list(wanted)
-
-    def _with_sibling_trees(self, node: Node, tree: TreeId) -> list[TreeId]:
-        """The wanted tree and, when misses come one after the other, those of its siblings."""
-        now = self.clock.monotonic()
-        scanning = now - self._missed_tree_at < _SCAN_SECONDS
-        self._missed_tree_at = now
-        if not scanning or node.parent is None or node.parent.children is None:
-            return [tree]
-        wanted = {tree: None}
-        for sibling in node.parent.children.values():
-            if len(wanted) > _PREFETCH_FILES:
-                break
-            if sibling.is_directory and sibling.children is None and sibling.oid is not None:
-                found = TreeId(sibling.oid)
-                if not self.cache.has_tree(found):
-                    wanted[found] = None
-        return list(wanted)
-
-    def _following(self, parent: Node) -> Iterator[Node]:
-        """What a program that walks the tree comes to next, as far as it is loaded."""
-        children = list((parent.children or {}).values())
-        yield from children  # tools sort names as they like: the whole directory, then what follows it
-        above = parent.parent
-        if above is not None and above.children is not None:
-            siblings = list(above.children.values())
-            for sibling in siblings[siblings.index(parent) + 1 :][:_PREFETCH_DIRECTORIES]:
-                yield from (sibling.children or {}).values()
 
     # -- names ----------------------------------------------------------------------------------
 
@@ -635,7 +580,7 @@ class Checkout:
         assert node.oid is not None, "a directory without a tree has its children"
         entries = self.cache.tree(TreeId(node.oid))
         if entries is None:
-            raise Wanted(self.fetcher, trees=self._with_sibling_trees(node, TreeId(node.oid)))
+            raise Wanted(self.fetcher, trees=self._prefetch.trees(node, TreeId(node.oid)))
         prefix = node.path()
         prefix = prefix + b"/" if prefix else b""
         children: dict[bytes, Node] = {}
