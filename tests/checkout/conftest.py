@@ -98,6 +98,15 @@ class Desk:
         written = node
         self.do(lambda c: c.written(written))
 
+    def append(self, path: bytes, content: bytes) -> None:
+        node = self.node(path)
+        assert node is not None, path
+        fd = self.do(lambda c: c.open(node, writing=True))
+        assert isinstance(fd, int)
+        os.pwrite(fd, content, os.fstat(fd).st_size)
+        os.close(fd)
+        self.do(lambda c: c.written(node))
+
     def read(self, path: bytes) -> bytes:
         node = self.node(path)
         assert node is not None, path
@@ -175,8 +184,10 @@ def bookmark(tmp_path: Path) -> MemoryBookmark:
 def make_desk(tmp_path: Path, bookmark: MemoryBookmark) -> Iterator[Callable[..., Desk]]:
     desks: list[Desk] = []
 
-    def make(name: str = "desk", hook: Hook | None = None) -> Desk:
-        desk = Desk(tmp_path / name, bookmark, hook=hook)
+    def make(
+        name: str = "desk", hook: Hook | None = None, of: MemoryBookmark | None = None
+    ) -> Desk:
+        desk = Desk(tmp_path / name, of or bookmark, hook=hook)
         desks.append(desk)
         return desk
 

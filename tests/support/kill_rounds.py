@@ -16,8 +16,8 @@ from random import Random
 
 import support.mount_writer
 from mesafs.base.errors import MesaError
-from mesafs.mount.daemon import MountSettings
 from mesafs.mount.daemonize import DaemonFailed
+from mesafs.mount.settings import MountSettings
 from mesafs.testing.mount import RunningMount, clear
 from mesafs.testing.server import RunningServer
 from mesafs.testing.sync_client import SyncClient

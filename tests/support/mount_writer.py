@@ -5,7 +5,8 @@ from its seed alone; names are few, so that calls meet what earlier ones left, a
 must. The log has one JSON line before each call and one after it: null, or the errno.
 """
 
-# ruff: noqa: PTH - plain calls are the point here
+# Plain calls are the point here.
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH211
 from __future__ import annotations
 
 import ctypes

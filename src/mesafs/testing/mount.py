@@ -15,9 +15,10 @@ from typing import Any, Self
 
 from mesafs.mount import control
 from mesafs.mount.control import ControlClient, Instance
-from mesafs.mount.daemon import MountSettings, serve
+from mesafs.mount.daemon import serve
 from mesafs.mount.daemonize import DaemonFailed, Report, launch
 from mesafs.mount.fuse import mounting
+from mesafs.mount.settings import MountSettings
 from mesafs.mount.state_folder import private_folder
 from mesafs.testing.faults import install
 
