@@ -16,6 +16,7 @@ from mesafs.base.errors import Conflict, ErrorKind, MesaError
 from mesafs.checkout.adoption import adopt
 from mesafs.checkout.base import Base, PendingPublish
 from mesafs.checkout.checkout import Checkout
+from mesafs.checkout.nodes import Node
 from mesafs.checkout.ports import Objects, Publisher
 from mesafs.checkout.recovery import load_conflict_texts
 from mesafs.checkout.snapshot import Snapshot, restore, take
@@ -182,7 +183,7 @@ def _state_of(checkout: Checkout, base: Base) -> RepositoryState:
 
 
 def _count_everything_unsent(checkout: Checkout) -> None:
-    """Send all content of the overlay again: the server lost something we thought it had."""
+    """Send all that was made here again: the server lacks something we thought it had."""
     with checkout.lock:
         for node in checkout.materialised.values():
             if not node.local:
@@ -191,6 +192,18 @@ def _count_everything_unsent(checkout: Checkout) -> None:
                     checkout.unsent.add(node.oid)
                 if node.writers == 0:
                     checkout.edited_files[node.ino] = node
+        _count_unsent_below(checkout, checkout.root)
+
+
+def _count_unsent_below(checkout: Checkout, directory: Node) -> None:
+    if directory.children is None:
+        return
+    directory.edited = True
+    for child in directory.children.values():
+        if child.is_directory:
+            _count_unsent_below(checkout, child)
+        elif child.is_symlink and child.target is not None and child.oid is not None:
+            checkout.unsent.add(child.oid)
 
 
 class _PackSpool:

@@ -94,18 +94,12 @@ def take(checkout: Checkout, add: AddObject, *, hold_back: set[int] | None = Non
 def _hand_over(
     checkout: Checkout, snapshot: Snapshot, base_trees: dict[TreeId, bytes], add: AddObject
 ) -> None:
-    try:
-        for target_id, target in snapshot.symlinks:
-            add(OBJECT_BLOB, target_id, target)
-        for new, content in {**base_trees, **snapshot.contents}.items():
-            add(OBJECT_TREE, new, content)
-        for new, entries in snapshot.trees.items():
-            checkout.cache.store_tree(new, entries)
-    except BaseException:
-        restore(checkout, snapshot)
-        raise
-    snapshot.sent = {file.oid for file in files} | {oid for oid, _ in snapshot.symlinks}
-    return snapshot
+    for target_id, target in snapshot.symlinks:
+        add(OBJECT_BLOB, target_id, target)
+    for new, content in {**base_trees, **snapshot.contents}.items():
+        add(OBJECT_TREE, new, content)
+    for new, entries in snapshot.trees.items():
+        checkout.cache.store_tree(new, entries)
 
 
 def restore(checkout: Checkout, snapshot: Snapshot) -> None:

@@ -88,7 +88,10 @@ class RemotePublisher:
             pack.seek(0)
             api.upload_pack(self._repository, self._checkout, pack)
 
-        self._server.call(send, seconds=0, patiently=True)
+        try:
+            self._server.call(send, seconds=0, patiently=True)
+        except MissingObjects as error:
+            raise Conflict(error.message, code=MISSING_OBJECTS) from error
 
     def publish(self, request: PublishRequest) -> PublishAnswer:
         try:
