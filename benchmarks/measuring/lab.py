@@ -130,7 +130,7 @@ class Lab:
         try:
             self.run("unmount", point, home=home)
         except SystemExit as failed:
-            print(failed, file=sys.stderr)
+            print(failed, *_last_lines(home), sep="\n", file=sys.stderr)
             if os.path.ismount(point):
                 self.run("unmount", "--force", point, home=home)
 
@@ -205,6 +205,12 @@ def _install(content: bytes, target: Path) -> tuple[str, ...]:
     python = _interpreter()
     subprocess.run([python, "-I", "-m", "compileall", "-q", target], check=True)
     return (python, "-I", str(target / "launch.py"))
+
+
+def _last_lines(home: Path) -> list[str]:
+    """The end of the daemon's log: what a failure is understood by, once the folder is gone."""
+    logs = sorted((home / ".local/state/mesa/logs").glob("*.log"))
+    return [line for log in logs for line in log.read_text("utf-8", "replace").splitlines()[-40:]]
 
 
 def _interpreter() -> str:
