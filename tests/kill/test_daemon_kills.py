@@ -38,7 +38,7 @@ STEPS = {
     "publish.send": 2,
     "publish.ack": 2,
 }
-ROUNDS_AT_EACH_STEP = 9
+ROUNDS_AT_EACH_STEP = 10
 ROUNDS_AT_RANDOM = 60
 ROUNDS_IN_ONE_REPOSITORY = 18
 

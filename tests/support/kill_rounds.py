@@ -107,6 +107,29 @@ class Scene:
         self._count(fault_log, by_timer=killed_before and kill_after_seconds is not None)
         self._expect(log.read_bytes())
 
+    def round_of_server(self, server: RunningServer, seed: str, step: str) -> None:
+        """Write while the server dies at ``step``; once it is back, everything is published."""
+        self.tally.rounds += 1
+        self.server = server
+        log = self._scratch / f"calls-{self.tally.rounds}"
+        mount = self.mounted()
+        try:
+            status = self._write(mount, log, seed, 60, busy=True)
+            with suppress(MesaError, OSError):
+                mount.call("sync", timeout=2)
+            if server.process.poll() == -signal.SIGKILL:
+                self.tally.struck[step] += 1
+            server.kill()
+            self.server = server.restart()
+            assert status == 0, f"the writer was refused, status {status}"
+            self._expect(log.read_bytes())
+            poll(lambda: _is_synced(mount), 30, what="published after the server came back")
+            self.compare(mount)
+        finally:
+            ended = mount.kill()
+        assert ended == -signal.SIGKILL, f"the daemon ended by itself, status {ended}"
+        self.check_published()
+
     def mounted(self, *, faults: str | None = None, fault_log: Path | None = None) -> RunningMount:
         """A mount whose content has been compared; one that is killed meanwhile is mounted again."""
         if faults is not None:
@@ -192,6 +215,14 @@ class Scene:
             return []
         lines = [line.split() for line in fault_log.read_text().splitlines()]
         return [line[1] for line in lines if line[0] == "fired"]
+
+
+def _is_synced(mount: RunningMount) -> bool:
+    try:
+        mount.call("sync", timeout=10)
+    except (MesaError, OSError):
+        return False
+    return mount.unpublished() == 0
 
 
 def repository_folder(server: RunningServer, repository: str) -> Path:
