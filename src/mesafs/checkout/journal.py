@@ -82,6 +82,10 @@ class SyncPoint:
         finally:
             os.close(self.fd)
 
+    def close(self) -> None:
+        """Give it up unflushed."""
+        os.close(self.fd)
+
 
 class Journal:
     """The current generation, open for appending. Not thread-safe: its checkout's lock guards it."""

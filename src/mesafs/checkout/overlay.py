@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
 
 from mesafs.base.files import Files
@@ -26,6 +27,8 @@ class Overlay:
         self._files = files
         self._made = 0  # names made so far, and how many of them are known to be durable
         self._durable = 0
+        self._filled: set[int] = set()  # copied from objects and not known to be durable
+        self._syncing = threading.Lock()
         os.makedirs(folder, mode=0o700, exist_ok=True)
 
     def path(self, ino: int) -> str:
@@ -34,12 +37,13 @@ class Overlay:
     def create(self, ino: int) -> int:
         """A new, empty file, open for reading and writing."""
         self._files.reached("overlay.stage")
-        self._made += 1
-        return os.open(
+        fd = os.open(
             f"{self._folder}/{ino:x}",
             os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW,
             0o600,
         )
+        self._made += 1
+        return fd
 
     def open(self, ino: int, flags: int) -> int:
         """Open existing content; ``flags`` are access mode and O_TRUNC, others are the caller's affair."""
@@ -63,9 +67,37 @@ class Overlay:
             os.close(fd)
         self._files.rename("overlay.publish", staged, target)
         self._made += 1
+        self._filled.add(ino)
 
     def remove(self, ino: int) -> None:
         self._files.unlink("overlay.remove", f"{self._folder}/{ino:x}")
+
+    def take_filled(self) -> set[int]:
+        """What was filled since the last call: to be given to ``sync_filled`` before the journal's sync."""
+        filled, self._filled = self._filled, set()
+        return filled
+
+    def sync_filled(self, filled: set[int]) -> None:
+        """Make copied content durable, so that no mark in a durable journal stands for lost bytes.
+
+        Waits for the call of another thread, whose marks the caller's journal may have too.
+        """
+        with self._syncing:
+            while filled:
+                ino = next(iter(filled))
+                try:
+                    fd = self.open(ino, os.O_RDONLY)
+                except FileNotFoundError:
+                    filled.discard(ino)
+                    continue
+                try:
+                    self._files.sync("overlay.sync", fd)
+                except BaseException:
+                    self._filled |= filled
+                    raise
+                finally:
+                    os.close(fd)
+                filled.discard(ino)
 
     def sync_directory(self) -> None:
         """Make the names of all content durable, if any is not."""

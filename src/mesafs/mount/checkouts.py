@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mesafs.base.clock import Clock
+from mesafs.base.files import Files
 from mesafs.model.ids import CheckoutId, RepositoryId
 from mesafs.mount.state_folder import FolderInUse, StateFolder, private_folder
 
@@ -33,7 +34,7 @@ class Place:
 
 
 def open_folder(
-    state: Path, place: Place, *, fresh_id: str, ephemeral: bool, clock: Clock
+    state: Path, place: Place, *, fresh_id: str, ephemeral: bool, clock: Clock, files: Files
 ) -> tuple[CheckoutId, StateFolder]:
     """The locked folder of the checkout at ``place``; made under ``fresh_id`` if there is none."""
     above = private_folder(state, place.server, place.repository)
@@ -43,13 +44,11 @@ def open_folder(
     folder = _locked(state, parts, ephemeral=ephemeral, clock=clock)
     target = folder.path / _PLACE
     if not target.exists():
-        fd = os.open(
-            target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
-        try:
-            os.write(fd, json.dumps(wanted).encode())
-        finally:
-            os.close(fd)
+        staged = folder.path / f"{_PLACE}.new"
+        files.write("place.stage", staged, json.dumps(wanted).encode())
+        files.publish("place.publish", staged, target)
+        for holder in (above, above.parent, state):  # a journal nobody finds again is a lost one
+            files.sync_directory("place.dirsync", holder)
     return CheckoutId(checkout), folder
 
 

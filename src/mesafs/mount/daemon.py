@@ -185,6 +185,7 @@ class Daemon:
             fresh_id=secrets.token_hex(8),
             ephemeral=settings.ephemeral,
             clock=self._clock,
+            files=self._files,
         )
         self._folders.append(folder)
         objects = RemoteObjects(self._server, state.repository)

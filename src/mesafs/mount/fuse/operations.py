@@ -437,9 +437,15 @@ class Operations:
         return Deferred(work)
 
     def _make_durable(self, checkout: Checkout) -> None:
-        checkout.overlay.sync_directory()
         with self._lock:
             point = checkout.journal.sync_point()
+            filled = checkout.overlay.take_filled()
+        try:
+            checkout.overlay.sync_filled(filled)
+            checkout.overlay.sync_directory()
+        except BaseException:
+            point.close()
+            raise
         point.sync()
         self._durability.synced(checkout)
 
