@@ -33,9 +33,10 @@ class Attributes:
     def __init__(self, path: str, *, files: Files) -> None:
         self._path = path
         self._files = files
-        self._table: dict[bytes, Remembered] = {}
+        #: By directory and name, so that a rename touches only what moves.
+        self._table: dict[bytes, dict[bytes, Remembered]] = {}
         lines = self._read()
-        if lines > 2 * len(self._table) + 1000:
+        if lines > 2 * sum(map(len, self._table.values())) + 1000:
             self._rewrite()
         self._fd = os.open(
             path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
@@ -45,30 +46,43 @@ class Attributes:
         return bool(self._table)
 
     def get(self, path: bytes) -> Remembered | None:
-        return self._table.get(path)
+        directory, _, name = path.rpartition(b"/")
+        names = self._table.get(directory)
+        return None if names is None else names.get(name)
 
     def remember(self, entries: dict[bytes, Remembered | None]) -> None:
         """Set or (None) forget paths."""
         if not entries:
             return
         for path, entry in entries.items():
-            if entry is None:
-                self._table.pop(path, None)
-            else:
-                self._table[path] = entry
+            self._set(path, entry)
         data = b"".join(_line(path, entry) for path, entry in entries.items())
         self._files.append("attributes.append", self._fd, data)
 
-    def move(self, old: bytes, new: bytes) -> None:
+    def move(self, old: bytes, new: bytes, *, directory: bool) -> None:
         """Follow the rename of a file or directory."""
-        below = old + b"/"
-        moved = {p: e for p, e in self._table.items() if p == old or p.startswith(below)}
+        entry = self.get(old)
+        moved = {} if entry is None else {old: entry}
+        if directory:
+            below = old + b"/"
+            for place, names in self._table.items():
+                if place == old or place.startswith(below):
+                    moved |= {place + b"/" + name: each for name, each in names.items()}
         if moved:
             self.remember(dict.fromkeys(moved))
-            self.remember({new + path[len(old) :]: entry for path, entry in moved.items()})
+            self.remember({new + path[len(old) :]: each for path, each in moved.items()})
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _set(self, path: bytes, entry: Remembered | None) -> None:
+        directory, _, name = path.rpartition(b"/")
+        if entry is not None:
+            self._table.setdefault(directory, {})[name] = entry
+        elif (names := self._table.get(directory)) is not None:
+            names.pop(name, None)
+            if not names:
+                del self._table[directory]
 
     def _read(self) -> int:
         try:
@@ -83,17 +97,20 @@ class Attributes:
             if not crc.isdigit() or int(crc) != zlib.crc32(rest):
                 continue
             if len(fields) == 1:
-                self._table.pop(fields[0], None)
+                self._set(fields[0], None)
             else:
                 ino, mode, mtime_ns = map(int, fields[1:4])
-                self._table[fields[0]] = Remembered(
-                    ino, mode, mtime_ns, bytes.fromhex(fields[4].decode())
-                )
+                oid = bytes.fromhex(fields[4].decode())
+                self._set(fields[0], Remembered(ino, mode, mtime_ns, oid))
         return len(lines)
 
     def _rewrite(self) -> None:
         staged = f"{self._path}.new"
-        data = b"".join(_line(path, entry) for path, entry in self._table.items())
+        data = b"".join(
+            _line(directory + b"/" + name if directory else name, entry)
+            for directory, names in self._table.items()
+            for name, entry in names.items()
+        )
         self._files.write("attributes.stage", staged, data)
         self._files.rename("attributes.publish", staged, self._path)
 

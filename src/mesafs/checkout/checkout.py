@@ -475,7 +475,7 @@ class Checkout:
         target.children[new] = node
         self._placed_anew(node)
         if self.attributes:
-            self.attributes.move(old_path, node.path())
+            self.attributes.move(old_path, node.path(), directory=node.is_directory)
         self._changed_directory(parent, local=False)
         self._changed_directory(target, local=False)
 

@@ -109,8 +109,13 @@ class Worker:
                     f"{self.name} is not published after {seconds:g} seconds",
                     hint="edits are kept in the journal; `mesa status` says what is missing",
                 )
-            if self._turn_error is not None:
+            if isinstance(self._turn_error, MesaError):
                 raise self._turn_error
+            if self._turn_error is not None:
+                raise Unavailable(
+                    f"{self.name} could not be published: {self._turn_error}",
+                    hint="edits are kept in the journal; `mesa logs` has the whole story",
+                ) from self._turn_error
 
     def stop(self) -> None:
         """End the thread; what is under way ends first."""
