@@ -30,6 +30,7 @@ STEPS = {
     "overlay.publish": 1,
     "overlay.remove": 8,
     "overlay.dirsync": 2,
+    "overlay.sync": 1,
     "cache.stage": 5,
     "cache.publish": 6,
     "attributes.append": 4,
