@@ -140,6 +140,30 @@ def test_an_edit_made_while_a_merge_is_adopted_is_merged_not_lost(
     assert desk.files()[b"f"] == bookmark.files()[b"f"] == b"other\n2\n3\n4\n5\n6\nlate\n"
 
 
+def test_an_edit_made_before_its_conflict_was_seen_is_a_side_of_it_and_no_resolution(
+    desk: Desk, bookmark: MemoryBookmark
+) -> None:
+    bookmark.edit({b"f": b"1\n"})
+    desk.follow()
+    desk.write(b"f", b"here\n")
+    bookmark.edit({b"f": b"there\n"})
+    real = bookmark.publish
+
+    def meanwhile(request: Any) -> Any:
+        bookmark.publish = real  # type: ignore[method-assign]
+        answer = real(request)
+        desk.write(b"f", b"here, again\n")
+        return answer
+
+    bookmark.publish = meanwhile  # type: ignore[method-assign]
+    desk.publish_all()
+
+    text = desk.read(b"f")
+    assert bookmark.state.conflicts == (b"f",)
+    assert b"here, again\n" in text
+    assert b"there\n" in text
+
+
 def test_a_git_folder_inside_stays_local_and_stops_nothing(
     desk: Desk, bookmark: MemoryBookmark
 ) -> None:

@@ -149,7 +149,8 @@ class _Adoption:
         # First pass: fetch what the second will read. It changes nothing.
         self._prepare(checkout.root, self._old, self._state.tree)
         for path in checkout.base.conflicts.union(self._state.conflicts):
-            self._entry_at(path)
+            self._entry_at(path, self._state.tree)
+            self._entry_at(path, self._old)
         base_trees: dict[TreeId, bytes] = {}
         if snapshot is not None:
             self._acknowledge(snapshot)
@@ -351,10 +352,13 @@ class _Adoption:
             node = self._find(path)
             if node is not None and path in state.conflicts and node.materialised:
                 # What was sent is one side of it now: it gives way to the text with both.
-                entry = self._entry_at(path)
+                entry = self._entry_at(path, self._state.tree)
                 if node.parent is not None and self._is_clean(node, entry):
                     self._replace(node.parent, node.name, node, entry, path)
                     node = self._find(path)
+                elif node.parent is not None and path not in previous.conflicts:
+                    # It was edited again meanwhile, without a sight of the other side: no resolution.
+                    self._keep(node.parent, path, self._entry_at(path, self._old))
             if node is None or not node.is_file:
                 continue
             if node.materialised:
@@ -364,7 +368,7 @@ class _Adoption:
             text = checkout.conflict_texts.get(path) if path in state.conflicts else None
             if text is None:
                 if node.conflicted:
-                    entry = self._entry_at(path)
+                    entry = self._entry_at(path, self._state.tree)
                     node.conflicted, node.view = False, None
                     node.size = entry.size if entry is not None else node.size
                     checkout.invalidations.content(node.ino)
@@ -384,14 +388,14 @@ class _Adoption:
             node = node.children.get(name)
         return node
 
-    def _entry_at(self, path: bytes) -> ListedEntry | None:
-        tree: TreeId | None = self._state.tree
+    def _entry_at(self, path: bytes, root: TreeId) -> ListedEntry | None:
+        tree: TreeId | None = root
         entry = None
         for name in path.split(b"/"):
             entry = self._entries(tree).get(name)
             if entry is None:
                 return None
-            tree = TreeId(entry.id)
+            tree = _tree_of(entry)
         return entry
 
     def _remember_new(self) -> None:

@@ -27,12 +27,13 @@ from mesafs.model.ids import (
     TreeId,
 )
 from mesafs.model.merge import Conflict as ConflictValue
+from mesafs.model.merge import shown
 from mesafs.model.objects import MODE_TREE, Commit, Signature
 from mesafs.store.objects import Draft
 from mesafs.vcs.changes import new_change_id
 from mesafs.vcs.conflicts import render
 from mesafs.vcs.merge import merge
-from mesafs.vcs.trees import Delete, Upsert, apply
+from mesafs.vcs.trees import Delete, Upsert, apply, lookup, term_of
 from mesafs.wire.sync import ListedEntry, PublishAnswer, PublishRequest, RepositoryState
 
 _AUTHOR = Signature("test", "test@mesa.invalid", 1_700_000_000)
@@ -46,6 +47,7 @@ class MemoryBookmark:
         self.calls: Counter[str] = Counter()
         self._answers: dict[str, PublishAnswer] = {}
         self._conflicts: dict[bytes, ConflictValue] = {}
+        self._past_conflicts: dict[CommitId, dict[bytes, ConflictValue]] = {ROOT_COMMIT: {}}
         self._trees: dict[CommitId, TreeId] = {ROOT_COMMIT: EMPTY_TREE}
         self._seconds = 1_700_000_000
         self.state = RepositoryState(
@@ -103,17 +105,34 @@ class MemoryBookmark:
             raise Conflict("objects are missing", code="MISSING_OBJECTS")
         draft = Draft(self.store)
         base = request.base_tree or self._trees[request.base_commit]
-        kept = {
-            path: value
-            for path, value in self._conflicts.items()
-            if path not in request.touched_conflicts
-        }
-        merged = merge(draft, base, self.state.tree, request.tree)
-        conflicts = kept | merged.conflicts
+        base_conflicts = self._shown(draft, base, self._past_conflicts[request.base_commit])
+        sent = self._shown(draft, request.tree, base_conflicts)
+        merged = merge(
+            draft,
+            base,
+            self.state.tree,
+            request.tree,
+            base_conflicts=base_conflicts,
+            our_conflicts=self._conflicts,
+            their_conflicts={
+                path: value for path, value in sent.items() if path not in request.touched_conflicts
+            },
+        )
+        conflicts = dict(merged.conflicts)
         self._commit(draft, merged.tree, conflicts)
         answer = PublishAnswer(request.publish_id, self.state, tuple(sorted(merged.conflicts)))
         self._answers[request.publish_id] = answer
         return answer
+
+    def _shown(
+        self, draft: Draft, tree: TreeId, conflicts: dict[bytes, ConflictValue]
+    ) -> dict[bytes, ConflictValue]:
+        """The conflicts of which ``tree`` holds what is shown of them."""
+        return {
+            path: value
+            for path, value in conflicts.items()
+            if term_of(lookup(draft, tree, tuple(path.split(b"/")))) == shown(value)
+        }
 
     # -- what others do meanwhile -------------------------------------------------------------------
 
@@ -147,6 +166,7 @@ class MemoryBookmark:
         commit = draft.add_commit(Commit(tree, parents, _AUTHOR, _AUTHOR, f"{self._seconds}"))
         self.store.write(draft)
         self._conflicts = conflicts
+        self._past_conflicts[commit] = conflicts
         self._trees[commit] = tree
         change = new_change_id(secrets.token_bytes(16))
         self.state = RepositoryState(

@@ -188,6 +188,7 @@ class Publisher:
         origin: str,
     ) -> PublishAnswer:
         draft = Draft(store)
+        view = replace(view, base=_seen(draft, view.base))
         sent = _as_meant(draft, view.base, request)
         at = view.at
         if request.base_commit == at.commit and view.base.tree == at.tree:
@@ -297,6 +298,20 @@ def _check_connected(store: ObjectStore, base: TreeId, sent: TreeId) -> None:
     missing = store.missing(wanted)
     if missing:
         raise MissingObjects(sorted(missing)[:MAX_MISSING_NAMED])
+
+
+def _seen(draft: Draft, base: _Base) -> _Base:
+    """The base without conflicts that its tree does not show.
+
+    A checkout that was editing a path when it became conflicted has never seen the other side; its
+    merge base says so, by holding another entry there. Its edit is then one more side, no resolution.
+    """
+    shown_there = {
+        path: conflict
+        for path, conflict in base.conflicts.items()
+        if term_of(lookup(draft, base.tree, tuple(path.split(b"/")))) == shown(conflict)
+    }
+    return replace(base, conflicts=shown_there)
 
 
 def _as_meant(draft: Draft, base: _Base, request: PublishRequest) -> Merged:
