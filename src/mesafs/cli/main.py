@@ -78,14 +78,16 @@ def _run(arguments: list[str], context: Context) -> int:
             f"{first.command!r} is not a command", hint="`mesa --help` lists the commands"
         )
     module = importlib.import_module(f"mesafs.cli.commands.{COMMANDS[first.command][0]}")
-    own = _CommandParser(
-        prog=f"mesa {first.command}",
-        description=COMMANDS[first.command][1].capitalize() + ".",
-    )
+    own = command_parser(first.command)
     module.configure(own)
     settled = own.parse_args(first.rest, _defaults(first))
     status: int = module.run(settled, context)
     return status
+
+
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of one command, before the command's own arguments are added."""
+    return _CommandParser(prog=f"mesa {name}", description=COMMANDS[name][1].capitalize() + ".")
 
 
 class _Parser(argparse.ArgumentParser):
