@@ -25,7 +25,7 @@ from mesafs.server.first_start import prepare
 from mesafs.server.services.keys import Keys
 from mesafs.server.services.principals import Principals
 from mesafs.sync import Mesa
-from mesafs.testing.mount import RunningMount
+from mesafs.testing.mount import RunningMount, clear
 from support.polling import poll
 
 pytestmark = [pytest.mark.system, pytest.mark.needs("fuse"), pytest.mark.needs("root")]
@@ -114,3 +114,4 @@ def test_a_key_narrowed_to_another_repository_ends_the_mount_within_a_second_and
         assert mount.call("status")["credential"]["state"] in {"narrowed", "revoked"}
     finally:
         mount.kill()
+        clear(mount.settings)
