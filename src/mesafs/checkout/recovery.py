@@ -146,11 +146,16 @@ class _Replay:
     def __init__(self, checkout: Checkout) -> None:
         self._checkout = checkout
         self._ghosts: list[Node] = []
+        #: Marked as edited, and nothing in the overlay: gone with a power cut, or unlinked later on.
+        self._unmarked: list[Node] = []
 
     def run(self, records: list[Record]) -> None:
         self._checkout.claimed = {int(record[2]) for record in records if record[0] in _NUMBERED}
         for record in records:
             self._repeat(record)
+        for node in self._unmarked:
+            if node.parent is not None and not node.materialised:
+                log.warning("%r is as it was before an edit that no disk has", node.path())
         for ghost in self._ghosts:
             if ghost.parent is not None:
                 self._give_up(ghost.parent, ghost)
@@ -252,9 +257,7 @@ class _Replay:
         parent, name = self._parent(path)
         node = self._child(parent, name)
         if not os.path.exists(self._checkout.overlay.path(ino)):
-            log.warning(
-                "the edit of %r was not synced before the machine stopped; it is gone", path
-            )
+            self._unmarked.append(node)
             return
         if node.ino != ino:
             self._checkout.inodes.pop(node.ino, None)
