@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from support.polling import poll
+
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -62,6 +64,20 @@ class PowerCutDisk:
         """What is there when the power is back. End every process that uses the disk before."""
         self._unmount()
         self._mount()
+        poll(self._has_power, 20, what="no mount namespace holds the disk as it was without power")
+
+    def _has_power(self) -> bool:
+        """Whether the disk works. While another test's mount namespace has a copy of the old mount,
+        mounting gives that very filesystem again, cut off as it is.
+        """
+        try:
+            (self.path / "power").touch()
+            (self.path / "power").unlink()
+        except OSError:
+            self._unmount()
+            self._mount()
+            return False
+        return True
 
     def _mount(self) -> None:
         assert self._device is not None
@@ -70,8 +86,18 @@ class PowerCutDisk:
 
     def _unmount(self) -> None:
         if self._mounted:
-            _run("umount", str(self.path))
+            poll(self._umount_if_idle, 20, what="every process has left the disk")
             self._mounted = False
+
+    def _umount_if_idle(self) -> bool:
+        """Unmount, unless a process that is on its way out still has something open."""
+        try:
+            _run("umount", str(self.path))
+        except RuntimeError as error:
+            if "busy" not in str(error):
+                raise
+            return False
+        return True
 
 
 def _run(*command: str) -> str:

@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 from mesafs.base.errors import Corrupt
 from mesafs.base.files import Files
-from mesafs.git.objects import object_id, serialise_tree
+from mesafs.git.objects import blob_id, object_id, serialise_tree
 from mesafs.model.ids import EMPTY_TREE, BlobId, TreeId
 from mesafs.model.objects import MODE_EXECUTABLE, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from mesafs.model.paths import objection
@@ -32,6 +32,9 @@ from mesafs.wire.sync import ListedEntry, decode_trees, encode_tree
 _COPY_BYTES = 1 << 20
 _KNOWN_MODES = {MODE_TREE, MODE_FILE, MODE_EXECUTABLE, MODE_SYMLINK, MODE_GITLINK, 0o100664}
 _MAX_SIZE = 1 << 53
+#: While the disk is full, blobs up to this size are held in memory, so many bytes of them.
+_HELD_BLOB_BYTES = 1 << 20
+_HELD_BYTES = 16 << 20
 
 
 class UntrustedObject(Corrupt):
@@ -51,6 +54,8 @@ class ObjectCache:
         self._total_bytes = 0
         #: Blob id to (inode, size, mtime, ctime) of the file when its hash was last checked.
         self._verified: dict[bytes, tuple[int, int, int, int]] = {}
+        self._held: dict[bytes, bytes] = {}
+        self._held_trees: dict[TreeId, list[ListedEntry]] = {}
         self._serial = itertools.count(1)
         self._lock = (
             threading.Lock()
@@ -63,6 +68,8 @@ class ObjectCache:
 
     def open_blob(self, blob: BlobId) -> int | None:
         """A read-only descriptor on a verified blob, or None if it is not here (or was damaged)."""
+        if self._held and (held := self._held.get(blob)) is not None:
+            return _in_memory(held)
         path = self._blob_path(blob)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -94,6 +101,9 @@ class ObjectCache:
         A stream that ends early, or does not hash to ``blob``, raises UntrustedObject and stores
         nothing. No space left raises OSError, after everything else in the cache was given up.
         """
+        if size <= _HELD_BLOB_BYTES:
+            self._store_small(blob, size, content)
+            return
         digest = sha1(b"blob %d\0" % size, usedforsecurity=False)
         staged = self._staged_path()
         try:
@@ -121,6 +131,42 @@ class ObjectCache:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(staged)
             raise
+
+    def _store_small(self, blob: BlobId, size: int, content: BinaryIO) -> None:
+        """Store a small blob; on a full disk hold it in memory, for reading has to go on there."""
+        data = bytearray()
+        while len(data) < size and (chunk := content.read(size - len(data))):
+            data += chunk
+        if len(data) < size:
+            raise UntrustedObject(
+                f"blob {blob.hex()} ended {size - len(data)} bytes before its stated {size}"
+            )
+        if blob_id(memoryview(data)) != blob:
+            raise UntrustedObject(f"the bytes sent as blob {blob.hex()} do not hash to it")
+        self._make_room(size)
+        for attempt in (1, 2):
+            staged = self._staged_path()
+            try:
+                fd = self._create(staged)
+                try:
+                    view = memoryview(data)
+                    while view:
+                        view = view[os.write(fd, view) :]
+                finally:
+                    os.close(fd)
+                self._enter(blob, staged, size)
+                return
+            except OSError as error:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(staged)
+                if error.errno != errno.ENOSPC:
+                    raise
+                if attempt == 1:
+                    self.give_up()
+        with self._lock:
+            self._held[blob] = bytes(data)
+            while sum(map(len, self._held.values())) > _HELD_BYTES:
+                del self._held[next(iter(self._held))]
 
     def adopt_blob(self, blob: BlobId, path: str, size: int) -> None:
         """Take over a finished file whose hash the caller has just computed."""
@@ -150,6 +196,8 @@ class ObjectCache:
         """The entries of a tree, or None if it is not here."""
         if tree == EMPTY_TREE:
             return []
+        if self._held_trees and (held := self._held_trees.get(tree)) is not None:
+            return held
         try:
             with open(self._tree_path(tree), "rb") as file:
                 data = file.read()
@@ -173,9 +221,13 @@ class ObjectCache:
         try:
             self._stage_tree(tree, data)
         except OSError as error:
-            if error.errno != errno.ENOSPC or not self.give_up():
+            if error.errno != errno.ENOSPC:
                 raise
-            self._stage_tree(tree, data)
+            try:
+                self.give_up()
+                self._stage_tree(tree, data)
+            except OSError:
+                self._held_trees[tree] = entries  # small, and needed to show anything at all
 
     def _stage_tree(self, tree: TreeId, data: bytes) -> None:
         target = self._tree_path(tree)
@@ -290,6 +342,13 @@ def check_tree(wanted: TreeId, stated: TreeId, entries: list[ListedEntry]) -> No
                 f"tree {wanted.hex()} has an entry of unknown mode or absurd size"
             )
         names.add(entry.name)
+
+
+def _in_memory(data: bytes) -> int:
+    """A descriptor on bytes that no disk has room for."""
+    fd = os.memfd_create("mesa-object", os.MFD_CLOEXEC)
+    os.write(fd, data)
+    return fd
 
 
 def _hash_fd(fd: int, size: int) -> bytes:
