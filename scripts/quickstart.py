@@ -94,7 +94,8 @@ def main() -> int:
     if not possible:
         print("! nothing can be mounted here (see the remedy above), so the same story runs on the")
         print("  in-process checkout: the mount's own code, without the kernel in front of it.")
-    folder = Path(tempfile.mkdtemp(prefix="mesafs-quickstart-", dir="/var/tmp"))
+    parent = os.environ.get("MESA_QUICKSTART_DIR", "/var/tmp")
+    folder = Path(tempfile.mkdtemp(prefix="mesafs-quickstart-", dir=parent))
     place, story = Place(folder), Story()
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
